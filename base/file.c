@@ -1,0 +1,244 @@
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BUF_BYTES (1u << 20)
+
+struct nssm_outfile {
+	int fd;
+	int code; /* first error, 0 while all is well */
+	uint64_t written; /* bytes handed to the kernel */
+	size_t fill;      /* bytes waiting in buf */
+	struct nssm_err first;
+	char path[PATH_MAX], tmp[PATH_MAX];
+	uint8_t buf[BUF_BYTES];
+};
+
+int nssm_map_open(struct nssm_map *m, const char *path, struct nssm_err *err)
+{
+	*m = (struct nssm_map){0};
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot open: %s", path, strerror(errno));
+	struct stat st;
+	int rc = 0;
+	if (fstat(fd, &st) != 0)
+		rc = nssm_err_set(err, NSSM_EIO, "%s: cannot stat: %s", path, strerror(errno));
+	else if (!S_ISREG(st.st_mode))
+		rc = nssm_err_set(err, NSSM_EIO, "%s: not a regular file", path);
+	else if (st.st_size > 0) {
+		void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+		if (p == MAP_FAILED)
+			rc = nssm_err_set(err, NSSM_EIO, "%s: cannot map: %s", path, strerror(errno));
+		else
+			*m = (struct nssm_map){.data = p, .len = (size_t)st.st_size};
+	}
+	close(fd);
+	return rc;
+}
+
+void nssm_map_close(struct nssm_map *m)
+{
+	if (m->data != NULL)
+		munmap((void *)m->data, m->len);
+	*m = (struct nssm_map){0};
+}
+
+int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_err *err)
+{
+	*of = NULL;
+	struct nssm_outfile *o = malloc(sizeof *o);
+	if (o == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for a write buffer", path);
+	o->code = 0;
+	o->written = 0;
+	o->fill = 0;
+	int n = snprintf(o->path, sizeof o->path, "%s", path);
+	int k = snprintf(o->tmp, sizeof o->tmp, "%s.tmp.%ld", path, (long)getpid());
+	if (n < 0 || k < 0 || (size_t)k >= sizeof o->tmp) {
+		free(o);
+		return nssm_err_set(err, NSSM_EARG, "%.200s…: path too long", path);
+	}
+	o->fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (o->fd < 0) {
+		int rc = nssm_err_set(err, NSSM_EIO, "%s: cannot create: %s", o->tmp, strerror(errno));
+		free(o);
+		return rc;
+	}
+	*of = o;
+	return 0;
+}
+
+static int fail(struct nssm_outfile *of, struct nssm_err *err, const char *what)
+{
+	of->code = nssm_err_set(&of->first, NSSM_EIO, "%s: cannot %s at offset %llu: %s", of->path, what,
+		(unsigned long long)of->written, strerror(errno));
+	if (err != NULL)
+		*err = of->first;
+	return of->code;
+}
+
+static int put(struct nssm_outfile *of, const uint8_t *p, size_t n, struct nssm_err *err)
+{
+	while (n > 0) {
+		ssize_t k = write(of->fd, p, n);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return fail(of, err, "write");
+		p += k;
+		n -= (size_t)k;
+		of->written += (uint64_t)k;
+	}
+	return 0;
+}
+
+static int flush(struct nssm_outfile *of, struct nssm_err *err)
+{
+	size_t n = of->fill;
+	of->fill = 0;
+	return put(of, of->buf, n, err);
+}
+
+static int sticky(struct nssm_outfile *of, struct nssm_err *err)
+{
+	if (of->code != 0 && err != NULL)
+		*err = of->first;
+	return of->code;
+}
+
+int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, struct nssm_err *err)
+{
+	if (of->code != 0)
+		return sticky(of, err);
+	if (of->fill + n > BUF_BYTES && flush(of, err) != 0)
+		return of->code;
+	if (n >= BUF_BYTES)
+		return put(of, data, n, err);
+	memcpy(of->buf + of->fill, data, n);
+	of->fill += n;
+	return 0;
+}
+
+int nssm_outfile_patch(struct nssm_outfile *of, uint64_t offset, const void *data, size_t n, struct nssm_err *err)
+{
+	if (of->code != 0)
+		return sticky(of, err);
+	if (flush(of, err) != 0)
+		return of->code;
+	const uint8_t *p = data;
+	while (n > 0) {
+		ssize_t k = pwrite(of->fd, p, n, (off_t)offset);
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return fail(of, err, "patch");
+		p += k;
+		n -= (size_t)k;
+		offset += (uint64_t)k;
+	}
+	return 0;
+}
+
+uint64_t nssm_outfile_tell(const struct nssm_outfile *of)
+{
+	return of->written + of->fill;
+}
+
+static void sync_parent(const char *path)
+{
+	char dir[PATH_MAX];
+	snprintf(dir, sizeof dir, "%s", path);
+	int fd = open(dirname(dir), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	/* Some file systems refuse to sync a folder; the rename is then as durable as they make it. */
+	(void)fsync(fd);
+	close(fd);
+}
+
+int nssm_outfile_commit(struct nssm_outfile **ofp, struct nssm_err *err)
+{
+	struct nssm_outfile *of = *ofp;
+	int rc = sticky(of, err);
+	if (rc == 0)
+		rc = flush(of, err);
+	if (rc == 0 && fsync(of->fd) != 0)
+		rc = fail(of, err, "sync");
+	if (close(of->fd) != 0 && rc == 0)
+		rc = fail(of, err, "close");
+	of->fd = -1;
+	if (rc == 0 && rename(of->tmp, of->path) != 0)
+		rc = fail(of, err, "rename into place");
+	if (rc == 0)
+		sync_parent(of->path);
+	else
+		unlink(of->tmp);
+	free(of);
+	*ofp = NULL;
+	return rc;
+}
+
+void nssm_outfile_abort(struct nssm_outfile **ofp)
+{
+	if (*ofp == NULL)
+		return;
+	close((*ofp)->fd);
+	unlink((*ofp)->tmp);
+	free(*ofp);
+	*ofp = NULL;
+}
+
+int nssm_file_write(const char *path, const void *data, size_t n, struct nssm_err *err)
+{
+	struct nssm_outfile *of;
+	int rc = nssm_outfile_open(&of, path, err);
+	if (rc != 0)
+		return rc;
+	/* A failed write sticks and is what commit returns. */
+	(void)nssm_outfile_write(of, data, n, err);
+	return nssm_outfile_commit(&of, err);
+}
+
+int nssm_dir_remove(const char *path, struct nssm_err *err)
+{
+	DIR *d = opendir(path);
+	if (d == NULL)
+		return errno == ENOENT ? 0 : nssm_err_set(err, NSSM_EIO, "%s: cannot list: %s", path, strerror(errno));
+	int rc = 0;
+	struct dirent *e;
+	while (rc == 0 && (e = readdir(d)) != NULL) {
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (unlinkat(dirfd(d), e->d_name, 0) != 0)
+			rc = nssm_err_set(err, NSSM_EIO, "%s/%s: cannot remove: %s", path, e->d_name, strerror(errno));
+	}
+	closedir(d);
+	if (rc == 0 && rmdir(path) != 0)
+		rc = nssm_err_set(err, NSSM_EIO, "%s: cannot remove: %s", path, strerror(errno));
+	return rc;
+}
+
+int nssm_dir_replace(const char *tmp, const char *path, struct nssm_err *err)
+{
+	if (rename(tmp, path) == 0) {
+		sync_parent(path);
+		return 0;
+	}
+	if (errno != ENOTEMPTY && errno != EEXIST)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot rename to %s: %s", tmp, path, strerror(errno));
+	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) != 0)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot exchange with %s: %s", tmp, path, strerror(errno));
+	sync_parent(path);
+	return nssm_dir_remove(tmp, err);
+}

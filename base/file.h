@@ -1,0 +1,43 @@
+/* file — files that are either whole or not there: reading by mmap, writing to a temporary name in the same
+ * folder, synced, renamed. A failed or killed writer leaves what was there before untouched.                */
+#ifndef NSSM_BASE_FILE_H
+#define NSSM_BASE_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/* A file mapped read-only. data is NULL when len is 0. */
+struct nssm_map {
+	const uint8_t *data;
+	size_t len;
+};
+
+int nssm_map_open(struct nssm_map *m, const char *path, struct nssm_err *err);
+void nssm_map_close(struct nssm_map *m);
+
+/* A file being written. Errors stick: after the first one writes do nothing, and commit reports it. */
+struct nssm_outfile;
+
+int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_err *err);
+/* Appends n bytes (buffered). */
+int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, struct nssm_err *err);
+/* Overwrites n bytes at an offset that was written before (a header, once its fields are known). */
+int nssm_outfile_patch(struct nssm_outfile *of, uint64_t offset, const void *data, size_t n, struct nssm_err *err);
+uint64_t nssm_outfile_tell(const struct nssm_outfile *of);
+/* Flush, fsync, rename over path, fsync the folder; then closes. On failure the temporary file is removed. */
+int nssm_outfile_commit(struct nssm_outfile **of, struct nssm_err *err);
+/* Removes the temporary file and closes; takes NULL. */
+void nssm_outfile_abort(struct nssm_outfile **of);
+
+/* Whole small files. */
+int nssm_file_write(const char *path, const void *data, size_t n, struct nssm_err *err);
+
+/* Puts the folder tmp in the place of path in one step (RENAME_EXCHANGE where path exists), then removes the
+ * old one. A reader sees the old folder or the new one, whole. */
+int nssm_dir_replace(const char *tmp, const char *path, struct nssm_err *err);
+/* Removes a folder that holds files only (no subfolders). Missing: no error. */
+int nssm_dir_remove(const char *path, struct nssm_err *err);
+
+#endif

@@ -1,0 +1,68 @@
+/* generator — many sessions at once: lanes stepped in groups, sampled, handed out as blocks of tokens.
+ * Same (seed, session index) gives the same tokens whatever the number of lanes and threads: a lane's numbers do not
+ * depend on its neighbours, and each session has its own random streams.
+ * It knows no packets, files or rings: blocks go to `emit`.                                                          */
+#ifndef NSSM_GENERATOR_H
+#define NSSM_GENERATOR_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "model/checkpoint.h"
+#include "model/mamba2.h"
+#include "model/sampler.h"
+
+enum nssm_end_reason {
+	NSSM_END_NONE,    /* not the last block */
+	NSSM_END_EOT,     /* the model ended the session */
+	NSSM_END_PACKETS, /* --packets */
+	NSSM_END_TOKENS,  /* --tokens */
+	NSSM_END_STOPPED, /* nssm_generator_stop */
+};
+
+struct nssm_token_block {
+	uint64_t session;     /* index, from 0 */
+	uint32_t label_idx;
+	uint64_t start_ns;    /* when the session starts, from 0; never decreases with the session index */
+	uint32_t seq;         /* block number in the session, from 0 */
+	enum nssm_end_reason end;
+	uint32_t n_tokens;
+	const uint16_t *token; /* borrowed during the call; the first block starts with the label token and any prompt */
+};
+
+struct nssm_generator_cfg {
+	uint64_t seed;
+	uint64_t n_sessions;
+	uint64_t first_session;       /* index of the first one: splits a run over machines */
+	const uint32_t *label_idx;    /* [n_mix] which labels, with weights: session i draws its label from (seed, i) */
+	const double *label_weight;
+	int n_mix;
+	uint64_t max_packets;         /* a session; 0: none */
+	uint64_t max_tokens;          /* a session; 0: none */
+	double sessions_per_s;        /* Poisson arrivals; 0: all at time 0 */
+	int n_lanes;                  /* >= 1 */
+	int n_threads;                /* >= 1 */
+	struct nssm_sampler_cfg sampler;
+	const uint16_t *prompt;       /* tokens after the label that every session starts with; NULL: none */
+	size_t n_prompt;
+	uint32_t prompt_packets;      /* how many packets the prompt holds (they count as packets of the session) */
+	/* Called under a lock, blocks of one session in order. Non-zero stops the run with that code. */
+	int (*emit)(void *ctx, const struct nssm_token_block *block);
+	void *emit_ctx;
+	/* Called under the same lock about 10 times a second; may be NULL. */
+	void (*progress)(void *ctx, uint64_t n_tokens, uint64_t sessions_done);
+	void *progress_ctx;
+};
+
+/* Label and start of a session: pure functions of (cfg, index). start_ns sums exponential gaps, so it walks from the first;
+ * prev is the start of session idx−1 (0 for the first). */
+uint32_t nssm_generator_label(const struct nssm_generator_cfg *cfg, uint64_t idx);
+uint64_t nssm_generator_start(const struct nssm_generator_cfg *cfg, uint64_t idx, uint64_t prev_ns);
+
+/* Runs to the end. Returns 0, a negative NSSM_E*, or what emit returned. */
+int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_model_card *card,
+	const struct nssm_mamba2 *model, struct nssm_err *err);
+/* Asks every running generator to stop at the next token; async-signal-safe. */
+void nssm_generator_stop(void);
+
+#endif
