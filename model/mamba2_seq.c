@@ -3,7 +3,7 @@
  * A batch is cut along time into segments of S tokens a lane (about 2,048 rows); a segment passes through all layers
  * before the next one starts, and S, the scan state, and the last K−1 rows before the convolution are handed on.
  * A segment's lanes are cut into chunks of at most Q tokens that never cross a session's border.
- * Training keeps each layer's input (T·D·L floats) and, while KEEP_BYTES allow it, what the layer computed; beyond
+ * Training keeps each layer's input (T·D·L floats) and, while keep_bytes allow it, what the layer computed; beyond
  * that the backward pass recomputes a segment's layer from its input and the state that entered it.
  * Every phase is a list of tasks that write only their own rows; sums over tasks are made afterwards in task order,
  * so results do not depend on the number of threads.                                                              */
@@ -17,7 +17,6 @@
 #define SEG_ROWS   2048
 #define BLOCK_ROWS 128           /* rows of one row task */
 #define HEAD_GROUP 4             /* heads whose dB, dC are summed by one task of the scan's backward */
-#define KEEP_BYTES (1ull << 30)  /* activations kept between forward and backward */
 
 struct chunk {
 	int lane, t0, n;    /* tokens t0 .. t0+n−1 of the segment */
@@ -170,7 +169,8 @@ static size_t carve(struct nssm_mamba2_work *w, float *base)
 	return used * sizeof(float);
 }
 
-static void plan(struct nssm_mamba2_work *w, const struct nssm_mamba2 *m, int B, int T, bool training, int n_members)
+static void plan(struct nssm_mamba2_work *w, const struct nssm_mamba2 *m, int B, int T, bool training, size_t keep_bytes,
+	int n_members)
 {
 	const struct nssm_mamba2_cfg *c = &m->cfg;
 	*w = (struct nssm_mamba2_work){.m = m, .B = B, .T = T, .training = training, .n_members = n_members};
@@ -190,19 +190,19 @@ static void plan(struct nssm_mamba2_work *w, const struct nssm_mamba2 *m, int B,
 		size_t used = 0;
 		struct act a;
 		carve_act(w, &a, NULL, &used);
-		w->keep = used * sizeof(float) * (size_t)w->n_seg * (size_t)c->L <= KEEP_BYTES;
+		w->keep = used * sizeof(float) * (size_t)w->n_seg * (size_t)c->L <= keep_bytes;
 	}
 }
 
 int nssm_mamba2_work_open(struct nssm_mamba2_work **wp, const struct nssm_mamba2 *m, int B, int T, bool for_training,
-	struct nssm_team *team, struct nssm_err *err)
+	size_t keep_bytes, struct nssm_team *team, struct nssm_err *err)
 {
 	assert(B >= 1 && T >= 1);
 	*wp = NULL;
 	struct nssm_mamba2_work *w = malloc(sizeof *w);
 	if (w == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a work area");
-	plan(w, m, B, T, for_training, nssm_team_size(team));
+	plan(w, m, B, T, for_training, keep_bytes, nssm_team_size(team));
 	w->team = team;
 	w->act = calloc(w->keep ? (size_t)w->n_seg * (size_t)m->cfg.L : 1, sizeof *w->act);
 	w->seg = calloc((size_t)w->n_seg, sizeof *w->seg);
@@ -250,10 +250,11 @@ void nssm_mamba2_work_close(struct nssm_mamba2_work **wp)
 	*wp = NULL;
 }
 
-size_t nssm_mamba2_work_bytes(const struct nssm_mamba2 *m, int B, int T, bool for_training, int n_threads)
+size_t nssm_mamba2_work_bytes(const struct nssm_mamba2 *m, int B, int T, bool for_training, size_t keep_bytes,
+	int n_threads)
 {
 	struct nssm_mamba2_work w;
-	plan(&w, m, B, T, for_training, n_threads);
+	plan(&w, m, B, T, for_training, keep_bytes, n_threads);
 	return carve(&w, NULL);
 }
 

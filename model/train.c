@@ -192,7 +192,7 @@ int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg
 	if (rc == 0)
 		rc = nssm_mamba2_open(&t->model, &card->cfg, kern, true, err);
 	if (rc == 0)
-		rc = nssm_mamba2_work_open(&t->work, t->model, cfg->batch, cfg->seq_tokens, true, team, err);
+		rc = nssm_mamba2_work_open(&t->work, t->model, cfg->batch, cfg->seq_tokens, true, NSSM_KEEP_BYTES, team, err);
 	if (rc == 0)
 		rc = alloc_all(t, err);
 	if (rc != 0) {
@@ -253,7 +253,8 @@ uint64_t nssm_trainer_epoch_tokens(const struct nssm_trainer *t)
 
 size_t nssm_trainer_bytes(const struct nssm_trainer *t)
 {
-	return t->block_bytes + nssm_mamba2_work_bytes(t->model, t->cfg.batch, t->cfg.seq_tokens, true, nssm_team_size(t->team)) +
+	return t->block_bytes + nssm_mamba2_work_bytes(t->model, t->cfg.batch, t->cfg.seq_tokens, true, NSSM_KEEP_BYTES,
+		nssm_team_size(t->team)) +
 		2 * t->n_params * sizeof(float);
 }
 
