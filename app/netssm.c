@@ -14,10 +14,11 @@
 
 /* In the order in which a newcomer needs them. Ends with NULL. */
 static const struct nssm_cmd *const commands[] = {
-        NULL,
+	&nssm_cmd_bench,
+	NULL,
 };
 
-enum { EXIT_OK, EXIT_ERROR, EXIT_USAGE };
+enum { EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_STOPPED = 130 /* by SIGINT, as shells say it */ };
 
 static int complain(int code, const char *msg)
 {
@@ -79,7 +80,7 @@ static int run(const struct nssm_cmd *cmd, int argc, char **argv)
 	if (rc == 0)
 		rc = cmd->run(conf, pos, n_pos, &err);
 	nssm_conf_close(&conf);
-	return rc == 0 ? EXIT_OK : complain(EXIT_ERROR, err.msg);
+	return rc == 0 ? EXIT_OK : complain(rc == NSSM_EINTR ? EXIT_STOPPED : EXIT_ERROR, err.msg);
 }
 
 static int help(int argc, char **argv)
