@@ -34,8 +34,7 @@ void nssm_model_card_free(struct nssm_model_card *card)
 	card->iat = NULL;
 }
 
-/* --- paths
- * ---------------------------------------------------------------------------------------------------------
+/* --- paths -----------------------------------------------------------------------------------------------
  */
 
 static int join(char out[PATH_MAX], const char *dir, const char *name, struct nssm_err *err)
@@ -307,8 +306,7 @@ static json_t *netssm_json(const struct nssm_model_card *card)
 	        nssm_codec_cfg_to_json(&card->codec), "iat", iat);
 }
 
-/* --- the card
- * ----------------------------------------------------------------------------------------------------------
+/* --- the card --------------------------------------------------------------------------------------------
  */
 
 static int load_config(struct nssm_model_card *card, const char *dir, struct nssm_err *err)
@@ -375,8 +373,7 @@ int nssm_checkpoint_load_card(struct nssm_model_card *card, const char *dir, str
 	return rc;
 }
 
-/* --- weights
- * ------------------------------------------------------------------------------------------------------------
+/* --- weights ---------------------------------------------------------------------------------------------
  */
 
 static struct nssm_tensor *tensor_list(int *n, const struct nssm_mamba2_cfg *cfg)
@@ -491,8 +488,7 @@ int nssm_checkpoint_load_weights(
 	return rc;
 }
 
-/* --- saving
- * --------------------------------------------------------------------------------------------------------------
+/* --- saving ----------------------------------------------------------------------------------------------
  */
 
 static int save_weights(const char *path, const struct nssm_mamba2_cfg *cfg, const float *params,

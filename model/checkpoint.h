@@ -42,8 +42,8 @@ struct nssm_extra {
 	float *data;
 	size_t n;
 };
-/* Saves a whole checkpoint at dir, in place of the checkpoint that may be there; a folder that holds anything but a
- * checkpoint's files is refused, because it would be deleted. training: goes to training.json (NULL: none). extra: to optimizer.safetensors as fp32
+/* Saves a whole checkpoint at dir, in place of the one that may be there; a folder that holds anything else is refused,
+ * because it would be deleted. training: goes to training.json (NULL: none). extra: to optimizer.safetensors as fp32
  * (n_extra 0: none). */
 int nssm_checkpoint_save(const char *dir, const struct nssm_model_card *card, const float *params, enum nssm_dtype dtype,
 	const json_t *training, const struct nssm_extra *extra, int n_extra, struct nssm_err *err);
