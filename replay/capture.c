@@ -130,7 +130,7 @@ static int null_to_eth(uint8_t eth[ETH_LEN], const uint8_t *p, uint32_t caplen)
 	return 4;
 }
 
-/* Raw IP has had several numbers: 101 in files, 12 and 14 where old programs wrote their system's own. */
+/* Raw IP is 101 in files; some hold their system's own number, 12 (what libpcap makes of 101 too) or 14. */
 static const struct link LINKS[] = {
         {DLT_EN10MB, 1, "Ethernet", NULL},
         {DLT_LINUX_SLL, 113, "Linux cooked v1", sll_to_eth},
@@ -150,7 +150,7 @@ static int refuse_link(const char *name, int dlt, struct nssm_err *err)
 	char known[256] = "";
 	size_t n = 0;
 	for (size_t i = 0; i < N_LINKS && n < sizeof known; i++) {
-		/* The old numbers of raw IP are no news. */
+		/* The other number of raw IP is no news. */
 		if (i > 0 && strcmp(LINKS[i].name, LINKS[i - 1].name) == 0)
 			continue;
 		n += (size_t)snprintf(known + n, sizeof known - n, "%s%s (%d)", i == 0 ? "" : ", ",
@@ -210,10 +210,10 @@ int nssm_capture_open(struct nssm_capture **cp, const char *path, struct nssm_er
 	char why[PCAP_ERRBUF_SIZE] = "";
 	c->pcap = pcap_fopen_offline_with_tstamp_precision(f, PCAP_TSTAMP_PRECISION_NANO, why);
 	if (c->pcap == NULL) {
-		const char *broken = nssm_capture_stream_error(c->stream);
-		rc = nssm_err_set(err, broken != NULL ? NSSM_EIO : NSSM_EFORMAT,
-		        "%s: not a readable pcap or pcapng capture, at offset %llu: %s", c->name,
-		        (unsigned long long)nssm_capture_stream_tell(c->stream, f),
+		int code = NSSM_EFORMAT;
+		const char *broken = nssm_capture_stream_error(c->stream, &code);
+		rc = nssm_err_set(err, code, "%s: not a readable pcap or pcapng capture, at offset %llu: %s",
+		        c->name, (unsigned long long)nssm_capture_stream_tell(c->stream, f),
 		        broken != NULL ? broken : why);
 		/* libpcap closes the stream only once it has taken it. */
 		fclose(f);
@@ -315,9 +315,9 @@ int nssm_capture_next(struct nssm_capture *c, struct nssm_pkt *pkt, struct nssm_
 			break;
 		}
 		if (got != 1) {
-			const char *broken = nssm_capture_stream_error(c->stream);
-			fail_at(c, offset, broken != NULL ? NSSM_EIO : NSSM_EFORMAT,
-			        broken != NULL ? broken : pcap_geterr(c->pcap));
+			int code = NSSM_EFORMAT;
+			const char *broken = nssm_capture_stream_error(c->stream, &code);
+			fail_at(c, offset, code, broken != NULL ? broken : pcap_geterr(c->pcap));
 			break;
 		}
 		if (h->caplen > NSSM_CAPTURE_CAPLEN_MAX) {

@@ -15,7 +15,7 @@
  * Bad in : a packet that the file format itself breaks ends the reading with an error that names file, packet number and
  *          file offset (gz: in the uncompressed stream); what came before it was given. A frame too short for its link
  *          header is counted and skipped.
- * Memory : constant but for libpcap's block buffer (<= 16 MiB) and interface table (<= 32 MiB).
+ * Memory : constant but for libpcap's block buffer (<= 16 MiB) and interface table (<= 16 MiB).
  * Checked: tests/test_capture.c, tests/hostile.py, tests/fuzz/fuzz_capture.c                                        */
 #ifndef NSSM_CAPTURE_H
 #define NSSM_CAPTURE_H
@@ -33,7 +33,7 @@ struct nssm_capture;
 
 struct nssm_capture_info {
 	int link_type;            /* LINKTYPE_* of the file */
-	const char *link_name;    /* "EN10MB" … */
+	const char *link_name;    /* "Ethernet", "Linux cooked v1" … */
 	uint32_t snaplen;
 	bool ns;                  /* pcap: stamps have ns resolution in the file; pcapng: one finer than 1 µs was given */
 	bool gz;

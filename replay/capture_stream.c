@@ -24,6 +24,7 @@ struct nssm_capture_stream {
 	uint64_t file_bytes;
 	bool regular;
 	char error[160]; /* "" while all is well; else what came before it may still be in the buffer */
+	int code;        /* of error */
 	bool failed;     /* the reader met the error */
 
 	/* What the bytes say, gathered as they pass. */
@@ -129,6 +130,7 @@ static ssize_t stream_read(void *cookie, char *dst, size_t n)
 	if (got <= 0 || (size_t)got < n) {
 		int z = Z_OK;
 		const char *why = gzerror(s->gz, &z);
+		s->code = z == Z_ERRNO ? NSSM_EIO : NSSM_EFORMAT;
 		/* A short read that is no end is an error after what was read: zlib gives a gz cut in the
 		 * middle so. */
 		if (z == Z_ERRNO)
@@ -140,6 +142,7 @@ static ssize_t stream_read(void *cookie, char *dst, size_t n)
 			return fail_read(s);
 	}
 	if (got > 0 && !see(s, (uint8_t *)dst, (size_t)got)) {
+		s->code = NSSM_EFORMAT;
 		snprintf(s->error, sizeof s->error, "more than %d interfaces", NSSM_CAPTURE_IFACES_MAX);
 		return fail_read(s);
 	}
@@ -215,8 +218,10 @@ void nssm_capture_stream_close(struct nssm_capture_stream **sp)
 	*sp = NULL;
 }
 
-const char *nssm_capture_stream_error(const struct nssm_capture_stream *s)
+const char *nssm_capture_stream_error(const struct nssm_capture_stream *s, int *code)
 {
+	if (s->failed)
+		*code = s->code;
 	return s->failed ? s->error : NULL;
 }
 

@@ -19,8 +19,8 @@ struct nssm_capture_stream;
 int nssm_capture_stream_open(struct nssm_capture_stream **s, FILE **f, const char *path, const char *name,
 	struct nssm_err *err);
 void nssm_capture_stream_close(struct nssm_capture_stream **s);
-/* What broke the bytes themselves (disk, gz, a bound), or NULL. */
-const char *nssm_capture_stream_error(const struct nssm_capture_stream *s);
+/* What broke the bytes themselves (disk, gz, a bound), or NULL; then *code is set. */
+const char *nssm_capture_stream_error(const struct nssm_capture_stream *s, int *code);
 /* Where f's reader stands in the uncompressed bytes. */
 uint64_t nssm_capture_stream_tell(const struct nssm_capture_stream *s, FILE *f);
 uint64_t nssm_capture_stream_read_bytes(const struct nssm_capture_stream *s);

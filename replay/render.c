@@ -17,7 +17,6 @@
 #include "replay/capture.h"
 
 #define DUE_MAX_NS (1ull << 62) /* 146 years: sums stop here instead of wrapping */
-#define PCAP_MAX_S 0xffffffffu  /* the classic format's seconds are 32 bits */
 
 /* Flows of one session as 64-bit hashes: two of n flows share one with probability n^2/2^65. 0 stands for an
  * empty place. */
@@ -232,13 +231,7 @@ static size_t find(const struct nssm_render *r, uint64_t idx)
 static int write_packet(struct nssm_render *r, struct nssm_capture_writer *w, const struct nssm_out_pkt *p,
         struct nssm_err *err)
 {
-	uint64_t ts_ns = r->cfg.epoch_ns + p->due_ns;
-	if (ts_ns < r->cfg.epoch_ns || ts_ns / 1000000000u > PCAP_MAX_S)
-		return nssm_err_set(err, NSSM_ERANGE,
-		        "session %" PRIu64 ": a packet is due %" PRIu64
-		        " s after the start, beyond 2106, where a pcap's time ends",
-		        p->session, p->due_ns / 1000000000u);
-	return nssm_capture_write(w, ts_ns, p->data, p->len, p->wirelen, err);
+	return nssm_capture_write(w, r->cfg.epoch_ns + p->due_ns, p->data, p->len, p->wirelen, err);
 }
 
 static int write_merged(void *ctx, const struct nssm_out_pkt *p, struct nssm_err *err)
@@ -418,6 +411,8 @@ int nssm_render_open(struct nssm_render **rp, const struct nssm_render_cfg *cfg,
 	struct nssm_render *r = calloc(1, sizeof *r);
 	if (r == NULL)
 		return no_memory(err, "bytes", sizeof *r);
+	assert(cfg->epoch_ns <=
+	        DUE_MAX_NS); /* so that times do not wrap; the writer refuses what its format cannot say */
 	r->cfg = *cfg;
 	r->next_idx = cfg->gen->first_session;
 	uint32_t n_labels = cfg->card->vocab.n_labels;
