@@ -249,6 +249,7 @@ static void test_client_rules(void **state)
 	assert_int_equal(udp(s, 6, 30000, 7, 20000), 4);
 	/* The edge of the known ports. */
 	assert_int_equal(udp(s, 9, 1023, 8, 1024), 5);
+	assert_int_equal(udp(s, 8, 50000, 9, 53), 5);
 	/* The same ports over TCP are another flow. */
 	assert_int_equal(tcp(s, 6, 30000, 7, 20000, ACK), 3);
 	/* A flow's ports used again the other way round. */
@@ -262,7 +263,7 @@ static void test_client_rules(void **state)
 	assert_int_equal(give(s, &f, 0), 6);
 	assert_int_equal(nssm_splitter_n_sessions(s), 7);
 	assert_int_equal(nssm_splitter_n_done(s), 0);
-	assert_int_equal(nssm_splitter_counts(s)->n_flows, 10);
+	assert_int_equal(nssm_splitter_counts(s)->n_flows, 11);
 	nssm_splitter_end(s);
 	assert_int_equal(nssm_splitter_n_done(s), 7);
 	nssm_splitter_close(&s);
