@@ -47,6 +47,9 @@ size_t nssm_encoder_begin(struct nssm_encoder *e, uint16_t *out, uint32_t label_
  * header bytes did not fit into pkt_len. */
 size_t nssm_encoder_packet(struct nssm_encoder *e, uint16_t *out, const struct nssm_pkt *pkt, int *reason, uint32_t *cut);
 size_t nssm_encoder_end(struct nssm_encoder *e, uint16_t *out);
+/* compat_paper: packets of this session at which the published preprocessor crashes; they were taken by the same rule, with the
+ * payload bytes that there are (none). */
+uint32_t nssm_encoder_n_beyond_paper(const struct nssm_encoder *e);
 
 /* --- decoder ------------------------------------------------------------------------------------------------- */
 
@@ -76,6 +79,7 @@ int nssm_decoder_open(struct nssm_decoder **d, const struct nssm_codec_cfg *cfg,
 void nssm_decoder_close(struct nssm_decoder **d);
 /* Starts a session: filled payload comes from (seed, session, NSSM_RNG_PAYLOAD). The first token given then is the label. */
 void nssm_decoder_begin(struct nssm_decoder *d, uint64_t seed, uint64_t session);
+/* The token that ends the session may complete its last packet: then it gives PACKET or REJECT, and every later call END. */
 enum nssm_dec_event nssm_decoder_token(struct nssm_decoder *d, uint16_t token, struct nssm_frame *frame);
 /* The tokens ended without <|endoftext|> (a limit): what is complete is given (PACKET or REJECT), else END. An empty
  * rest is no packet. */

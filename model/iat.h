@@ -1,6 +1,7 @@
 /* iat — inter-arrival times on a log scale: one byte, 8 steps an octave from 100 ns.
- * Step   : 0 is exactly 0 ns (and everything below 50·2^(1/16) ns …: see iat.c); step k >= 1 covers
- *          [100·2^((k−1)/8), 100·2^(k/8)) ns; step 255 and above ~7 min are clipped and counted by the caller.
+ * Step   : 0 stands for 0 ns; step k >= 1 covers [100·2^((k−1)/8), 100·2^(k/8)) ns. Gaps below the first step go where they are
+ *          nearer: under 50·2^(1/16) = 52.2 ns to 0, else to 1. From 361 s on it is step 255; gaps above its end (394 s) are
+ *          clipped to it and counted by the caller.
  * Use    : per-label histograms for the `raw` codec, which has no time; the `flow` codec's time byte.
  * Checked: tests/test_iat.c                                                                                */
 #ifndef NSSM_IAT_H

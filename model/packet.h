@@ -1,5 +1,7 @@
 /* packet — one captured or generated frame: where its headers are, what its checksums should be, and repair.
- * Every byte is hostile. No function reads beyond caplen.                                                  */
+ * Every byte is hostile. No function reads beyond caplen.
+ * Source : RFC 791, 793/9293, 768, 8200, 2675 (jumbo payload), 1071 (checksum), IEEE 802.1Q
+ * Checked: tests/test_packet.c, tests/test_repair.c with tests/check_repair.py (tshark), tests/fuzz/fuzz_tokens.c  */
 #ifndef NSSM_PACKET_H
 #define NSSM_PACKET_H
 
@@ -40,18 +42,24 @@ struct nssm_hdrs {
 	uint8_t proto;       /* IP protocol of the transport header (IPv6: after extension headers) */
 	bool fragment;       /* fragment offset != 0 or more fragments */
 	uint16_t l3_off, l4_off, payload_off; /* payload_off: end of the transport header */
-	uint32_t ip_len;     /* bytes from l3_off to the end of the IP packet, by the header's own length field */
+	uint32_t ip_len;     /* bytes from l3_off to the end of the IP packet, by the header's own length field; where that is 0
+	                        (segmentation offload): to the end of what was captured */
 };
 
 /* Finds the headers of an Ethernet frame: VLAN tags, IPv4 with options, IPv6 with extension headers, TCP, UDP.
  * Returns NSSM_PKT_OK when the transport header is TCP or UDP and is there whole, else why not; h is filled as far as
  * it went. */
 int nssm_pkt_parse(struct nssm_hdrs *h, const uint8_t *data, uint32_t caplen);
+/* The same for a frame that a model made and nobody has repaired: length fields are not compared, a fragment is taken for a
+ * whole packet. NSSM_PKT_OK: [0, payload_off) are its headers. */
+int nssm_pkt_walk(struct nssm_hdrs *h, const uint8_t *data, uint32_t n);
 
-/* RFC 1071 sum over n bytes (odd tail padded with zero), not inverted, added to sum. */
+/* RFC 1071 sum of big-endian words over n bytes (odd tail padded with zero), not inverted, added to sum. */
 uint32_t nssm_csum_add(uint32_t sum, const void *data, size_t n);
+/* Carries added, then inverted: the number that a header's checksum field holds. */
 uint16_t nssm_csum_fold(uint32_t sum);
-/* TCP/UDP checksum incl. pseudo header over l4[0..l4_len), the checksum field counted as 0. UDP's 0 becomes 0xffff. */
+/* TCP/UDP checksum incl. pseudo header over l4[0..l4_len), the checksum field counted as 0. UDP's 0 becomes 0xffff.
+ * l3: the IP header; l4 holds its transport's header at least. */
 uint16_t nssm_csum_l4(const uint8_t *l3, int ip_version, uint8_t proto, const uint8_t *l4, size_t l4_len);
 
 /* What nssm_pkt_repair changed; bits. */
@@ -59,19 +67,21 @@ enum nssm_pkt_repair_bit {
 	NSSM_REPAIR_IP_LEN = 1 << 0,      /* total length did not hold the headers */
 	NSSM_REPAIR_UDP_LEN = 1 << 1,
 	NSSM_REPAIR_IP_CSUM = 1 << 2,
-	NSSM_REPAIR_L4_CSUM = 1 << 3,     /* always, once payload is filled: not counted as a defect */
-	NSSM_REPAIR_IP_OPTIONS = 1 << 4,  /* malformed option list: the rest became no-ops */
+	NSSM_REPAIR_L4_CSUM = 1 << 3,     /* nearly always, as payload is filled: not counted as a defect */
+	NSSM_REPAIR_IP_OPTIONS = 1 << 4,  /* malformed option list: the rest became no-ops (also of IPv6 extension headers) */
 	NSSM_REPAIR_TCP_OPTIONS = 1 << 5,
 	NSSM_REPAIR_FRAGMENT = 1 << 6,    /* fragment bits cleared */
-	NSSM_REPAIR_TCP_FLAGS = 1 << 7,   /* reserved bits cleared */
+	NSSM_REPAIR_TCP_FLAGS = 1 << 7,   /* reserved bits cleared (TCP's and IPv4's) */
 	NSSM_REPAIR_N_BITS = 8
 };
 const char *nssm_pkt_repair_name(int bit_idx);
 
 /* Makes a generated frame valid in place. frame[0..n_known) are the bytes that the model made; the frame is extended to
  * the length its IP header says (at most cap bytes), the new bytes taken from fill (NULL: zeros).
- * In: n_known bytes. Out: *frame_len; *repaired bits. Returns NSSM_PKT_OK or why this is not a packet.
- * After it: lengths agree, header lengths and option lists are well-formed, IPv4/TCP/UDP checksums are right. */
+ * In: n_known <= cap bytes. Out: *frame_len (may be below n_known); *repaired bits. Returns NSSM_PKT_OK or why this is not a
+ * packet: the frame is then in an undefined state.
+ * After it: lengths agree, header lengths and option lists are well-formed, IPv4/TCP/UDP checksums are right; UDP over IPv4
+ * without a checksum (0) stays so. */
 int nssm_pkt_repair(uint8_t *frame, uint32_t cap, uint32_t n_known, uint32_t *frame_len, unsigned *repaired,
 	void (*fill)(void *ctx, uint8_t *dst, uint32_t n), void *fill_ctx);
 
