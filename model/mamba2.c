@@ -30,28 +30,20 @@ struct layer_view nssm_mamba2_layer(const struct nssm_mamba2 *m, float *flat, in
 		.conv_b = flat + t[6].offset, .gnorm = flat + t[7].offset, .out_proj = flat + t[8].offset};
 }
 
-/* Hands out floats of the block, or only counts them while base is NULL. */
-static float *take(float *base, size_t *used, size_t n)
-{
-	float *p = base ? base + *used : NULL;
-	*used += nssm_round_up(n, 16);
-	return p;
-}
-
 static size_t carve(struct nssm_mamba2 *m, float *base, bool training)
 {
 	const struct nssm_mamba2_cfg *c = &m->cfg;
 	const struct nssm_kernels *k = m->kern;
 	size_t used = 0;
-	m->params = take(base, &used, nssm_mamba2_param_floats(c));
-	m->head_fwd = take(base, &used, k->pack_floats(c->D, c->Vpad));
-	m->head_bwd = training ? take(base, &used, k->pack_floats(c->Vpad, c->D)) : NULL;
+	m->params = nssm_take(base, &used, nssm_mamba2_param_floats(c));
+	m->head_fwd = nssm_take(base, &used, k->pack_floats(c->D, c->Vpad));
+	m->head_bwd = training ? nssm_take(base, &used, k->pack_floats(c->Vpad, c->D)) : NULL;
 	for (int l = 0; l < c->L; l++) {
 		struct layer_pack *p = &m->layer[l];
-		p->in_fwd = take(base, &used, k->pack_floats(c->D, m->Z));
-		p->out_fwd = take(base, &used, k->pack_floats(c->E, c->D));
-		p->in_bwd = training ? take(base, &used, k->pack_floats(m->Z, c->D)) : NULL;
-		p->out_bwd = training ? take(base, &used, k->pack_floats(c->D, c->E)) : NULL;
+		p->in_fwd = nssm_take(base, &used, k->pack_floats(c->D, m->Z));
+		p->out_fwd = nssm_take(base, &used, k->pack_floats(c->E, c->D));
+		p->in_bwd = training ? nssm_take(base, &used, k->pack_floats(m->Z, c->D)) : NULL;
+		p->out_bwd = training ? nssm_take(base, &used, k->pack_floats(c->D, c->E)) : NULL;
 	}
 	return used * sizeof(float);
 }
@@ -150,11 +142,11 @@ static struct step_bufs step_carve(const struct nssm_mamba2_cfg *c, int n_lanes,
 {
 	size_t n = (size_t)n_lanes, C = (size_t)c->E + 2 * (size_t)c->N, used = 0;
 	struct step_bufs b = {.ldz = nssm_round_up((size_t)c->E + C + (size_t)c->H, 16)};
-	b.r = take(base, &used, n * (size_t)c->D);
-	b.n = take(base, &used, n * (size_t)c->D);
-	b.zx = take(base, &used, n * b.ldz);
-	b.xc = take(base, &used, n * C);
-	b.y = take(base, &used, n * (size_t)c->E);
+	b.r = nssm_take(base, &used, n * (size_t)c->D);
+	b.n = nssm_take(base, &used, n * (size_t)c->D);
+	b.zx = nssm_take(base, &used, n * b.ldz);
+	b.xc = nssm_take(base, &used, n * C);
+	b.y = nssm_take(base, &used, n * (size_t)c->E);
 	b.floats = used;
 	return b;
 }

@@ -1,4 +1,4 @@
-/* mamba2_impl — what mamba2.c (weights, step) and mamba2_seq.c (whole sequences) share. Not for others. */
+/* mamba2_impl — what mamba2.c (weights, step) and the files on whole sequences (mamba2_work.h) share. Not for others. */
 #ifndef NSSM_MAMBA2_IMPL_H
 #define NSSM_MAMBA2_IMPL_H
 
@@ -32,6 +32,14 @@ struct nssm_mamba2 {
 static inline size_t nssm_round_up(size_t n, size_t to)
 {
 	return (n + to - 1) / to * to;
+}
+
+/* Hands out n floats of a block, rounded up to 64 bytes, or only counts them while base is NULL. */
+static inline float *nssm_take(float *base, size_t *used, size_t n)
+{
+	float *p = base ? base + *used : NULL;
+	*used += nssm_round_up(n, 16);
+	return p;
 }
 
 struct layer_view nssm_mamba2_layer(const struct nssm_mamba2 *m, float *flat, int l);

@@ -47,8 +47,7 @@ const char *nssm_dtype_name(enum nssm_dtype t)
 	return dtypes[t].name;
 }
 
-/* --- numbers
- * ----------------------------------------------------------------------------------------------------- */
+/* --- numbers --------------------------------------------------------------------------------- */
 
 static uint32_t bits_of(float x)
 {
@@ -115,8 +114,7 @@ void nssm_st_to_f32(float *dst, const struct nssm_st_view *v)
 	}
 }
 
-/* --- reading
- * ------------------------------------------------------------------------------------------------------ */
+/* --- reading --------------------------------------------------------------------------------- */
 
 static int parse_dtype(
         struct nssm_st_view *v, const json_t *j, const char *where, const char *name, struct nssm_err *err)
@@ -396,8 +394,7 @@ uint64_t nssm_st_hash(const struct nssm_st_file *f)
 	return mix(h ^ f->len);
 }
 
-/* --- writing
- * ------------------------------------------------------------------------------------------------------ */
+/* --- writing --------------------------------------------------------------------------------- */
 
 /* Adds one tensor to the header; *at moves on by its bytes. */
 static int describe(json_t *header, const struct nssm_st_out *t, int dtype, uint64_t *at, const char *path,

@@ -7,106 +7,13 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
-#include <limits.h>
-#include <signal.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "base/file.h"
 #include "base/philox.h"
-#include "replay/capture.h"
-#include "tests/capture_build.h"
+#include "tests/capture_read.h"
 
-#define ETH 1
-#define S0  1700000000u
-
-/* Three frames: smallest, odd length, cut by the capture. */
-static uint8_t frame_bytes[3][200];
-static const uint32_t FRAME_CAP[3] = {60, 77, 96}, FRAME_WIRE[3] = {60, 77, 1514};
-
-static int make_frames(void **state)
-{
-	(void)state;
-	for (int i = 0; i < 3; i++)
-		for (int k = 0; k < 200; k++)
-			frame_bytes[i][k] = (uint8_t)(k * 7 + i * 31 + 1);
-	return 0;
-}
-
-struct got {
-	int rc; /* what the last call returned; open's if that failed */
-	bool opened;
-	size_t n;
-	struct nssm_pkt pkt[BUILD_PACKETS_MAX];
-	uint8_t data[BUILD_PACKETS_MAX][256]; /* the packets' first bytes */
-	struct nssm_capture_info info;
-	struct nssm_err err;
-};
-
-static void read_path(struct got *g, const char *path)
-{
-	struct nssm_capture *c;
-	*g = (struct got){0};
-	g->rc = nssm_capture_open(&c, path, &g->err);
-	if (g->rc != 0) {
-		assert_null(c);
-		return;
-	}
-	g->opened = true;
-	struct nssm_pkt p;
-	while ((g->rc = nssm_capture_next(c, &p, &g->err)) == 1) {
-		assert_true(p.caplen <= p.wirelen && p.caplen <= NSSM_CAPTURE_CAPLEN_MAX + 14);
-		/* Every byte is readable (a sanitizer would say). */
-		volatile uint8_t sum = 0;
-		for (uint32_t i = 0; i < p.caplen; i++)
-			sum = (uint8_t)(sum + p.data[i]);
-		if (g->n < BUILD_PACKETS_MAX) {
-			memcpy(g->data[g->n], p.data, p.caplen < 256 ? p.caplen : 256);
-			g->pkt[g->n] = p;
-		}
-		g->n++;
-		assert_true(g->n < 100000);
-	}
-	/* End and error stay. */
-	struct nssm_err again = {0};
-	assert_int_equal(nssm_capture_next(c, &p, &again), g->rc);
-	if (g->rc < 0)
-		assert_string_equal(again.msg, g->err.msg);
-	g->info = *nssm_capture_info(c);
-	g->info.link_name = NULL;
-	assert_int_equal(g->info.n_packets, g->n);
-	nssm_capture_close(&c);
-	assert_null(c);
-}
-
-static void read_bytes(struct got *g, const void *data, size_t len)
-{
-	char path[64];
-	int fd = build_memfd(data, len, path);
-	read_path(g, path);
-	if (g->rc < 0)
-		assert_non_null(strstr(g->err.msg, path));
-	close(fd);
-}
-
-static void read_build(struct got *g, const struct build *b)
-{
-	read_bytes(g, b->data, b->len);
-}
-
-static void expect_packet(
-        const struct got *g, size_t i, uint64_t ts_ns, const uint8_t *data, uint32_t cap, uint32_t wire)
-{
-	assert_true(i < g->n);
-	assert_int_equal(g->pkt[i].ts_ns, ts_ns);
-	assert_int_equal(g->pkt[i].caplen, cap);
-	assert_int_equal(g->pkt[i].wirelen, wire);
-	assert_memory_equal(g->data[i], data, cap);
-}
-
-/* --- samples
- * ----------------------------------------------------------------------------------------------------- */
+/* --- samples --- */
 
 enum { N_PLAIN = 7, N_SAMPLES = 2 * N_PLAIN };
 static struct build samples[N_SAMPLES];
@@ -277,11 +184,11 @@ static void test_bit_flips(void **state)
 	}
 }
 
-/* --- link types
- * -------------------------------------------------------------------------------------------------- */
+/* --- link types --- */
 
 #define HOST "\x02\0\0\0\0\x01"
 #define PEER "\x02\0\0\0\0\x02"
+#define MAC  "\xaa\xbb\xcc\xdd\xee\xff"
 
 static const struct link_case {
 	uint32_t linktype;
@@ -290,37 +197,33 @@ static const struct link_case {
 	const char *eth; /* the Ethernet header that must come out */
 	bool no_type;
 } LINK_CASES[] = {
-        /* Cooked v1: type, ARPHRD, address length, address[8], protocol. */
-        {113, "\0\0\0\1\0\6\xaa\xbb\xcc\xdd\xee\xff\0\0\x08\0\x45", 17, 16,
-                HOST "\xaa\xbb\xcc\xdd\xee\xff\x08\0", false},
-        {113, "\0\4\0\1\0\6\xaa\xbb\xcc\xdd\xee\xff\0\0\x86\xdd\x60", 17, 16,
-                "\xaa\xbb\xcc\xdd\xee\xff" HOST "\x86\xdd", false},
-        {113, "\0\4\x03\x04\0\0\0\0\0\0\0\0\0\0\x08\0\x45", 17, 16, PEER HOST "\x08\0", false},
-        {113, "\0\0\0\1\0\6\xaa\xbb\xcc\xdd\xee\xff\0\0\x81\0\0\7\x08\0", 20, 16,
-                HOST "\xaa\xbb\xcc\xdd\xee\xff\x81\0", false},
-        {113, "\0\0\0\1\0\6\xaa\xbb\xcc\xdd\xee\xff\0\0\0\4\x42", 17, 16,
-                HOST "\xaa\xbb\xcc\xdd\xee\xff\xff\xff", true},
-        {113, "\0\0\x03\x38\0\0\0\0\0\0\0\0\0\0\x08\0\x45", 17, 16, HOST PEER "\xff\xff", true}, /* netlink */
-        /* Cooked v2: protocol, reserved, interface[4], ARPHRD, type, address length, address[8]. */
-        {276, "\x08\0\0\0\0\0\0\2\0\1\0\6\xaa\xbb\xcc\xdd\xee\xff\0\0\x45", 21, 20,
-                HOST "\xaa\xbb\xcc\xdd\xee\xff\x08\0", false},
-        {276, "\x86\xdd\0\0\0\0\0\2\0\1\4\6\xaa\xbb\xcc\xdd\xee\xff\0\0\x60", 21, 20,
-                "\xaa\xbb\xcc\xdd\xee\xff" HOST "\x86\xdd", false},
-        {101, "\x45\1\2", 3, 0, HOST PEER "\x08\0", false},
-        {101, "\x60\1\2", 3, 0, HOST PEER "\x86\xdd", false},
-        {101, "\x55\1\2", 3, 0, HOST PEER "\xff\xff", true},
-        {12, "\x45\1\2", 3, 0, HOST PEER "\x08\0", false},
-        {14, "\x60\1\2", 3, 0, HOST PEER "\x86\xdd", false},
-        {228, "\x45\1\2", 3, 0, HOST PEER "\x08\0", false},
-        {229, "\x60\1\2", 3, 0, HOST PEER "\x86\xdd", false},
-        {0, "\2\0\0\0\x45", 5, 4, HOST PEER "\x08\0", false},
-        {0, "\0\0\0\2\x45", 5, 4, HOST PEER "\x08\0", false},
-        {0, "\x1e\0\0\0\x60", 5, 4, HOST PEER "\x86\xdd", false},
-        {0, "\0\0\0\x1c\x60", 5, 4, HOST PEER "\x86\xdd", false},
-        {0, "\1\2\3\4\x45", 5, 4, HOST PEER "\xff\xff", true},
-        {108, "\0\0\0\2\x45", 5, 4, HOST PEER "\x08\0", false},
-        {108, "\0\0\0\x18\x60", 5, 4, HOST PEER "\x86\xdd", false},
-        {108, "\0\0\0\7\x60", 5, 4, HOST PEER "\xff\xff", true},
+        /* clang-format off */
+	/* Cooked v1: type, ARPHRD, address length, address[8], protocol. */
+	{113, "\0\0\0\1\0\6" MAC "\0\0\x08\0\x45", 17, 16, HOST MAC "\x08\0", false},
+	{113, "\0\4\0\1\0\6" MAC "\0\0\x86\xdd\x60", 17, 16, MAC HOST "\x86\xdd", false},
+	{113, "\0\4\x03\x04\0\0\0\0\0\0\0\0\0\0\x08\0\x45", 17, 16, PEER HOST "\x08\0", false},
+	{113, "\0\0\0\1\0\6" MAC "\0\0\x81\0\0\7\x08\0", 20, 16, HOST MAC "\x81\0", false},
+	{113, "\0\0\0\1\0\6" MAC "\0\0\0\4\x42", 17, 16, HOST MAC "\xff\xff", true},
+	{113, "\0\0\x03\x38\0\0\0\0\0\0\0\0\0\0\x08\0\x45", 17, 16, HOST PEER "\xff\xff", true}, /* netlink */
+	/* Cooked v2: protocol, reserved, interface[4], ARPHRD, type, address length, address[8]. */
+	{276, "\x08\0\0\0\0\0\0\2\0\1\0\6" MAC "\0\0\x45", 21, 20, HOST MAC "\x08\0", false},
+	{276, "\x86\xdd\0\0\0\0\0\2\0\1\4\6" MAC "\0\0\x60", 21, 20, MAC HOST "\x86\xdd", false},
+	{101, "\x45\1\2", 3, 0, HOST PEER "\x08\0", false},
+	{101, "\x60\1\2", 3, 0, HOST PEER "\x86\xdd", false},
+	{101, "\x55\1\2", 3, 0, HOST PEER "\xff\xff", true},
+	{12, "\x45\1\2", 3, 0, HOST PEER "\x08\0", false},
+	{14, "\x60\1\2", 3, 0, HOST PEER "\x86\xdd", false},
+	{228, "\x45\1\2", 3, 0, HOST PEER "\x08\0", false},
+	{229, "\x60\1\2", 3, 0, HOST PEER "\x86\xdd", false},
+	{0, "\2\0\0\0\x45", 5, 4, HOST PEER "\x08\0", false},
+	{0, "\0\0\0\2\x45", 5, 4, HOST PEER "\x08\0", false},
+	{0, "\x1e\0\0\0\x60", 5, 4, HOST PEER "\x86\xdd", false},
+	{0, "\0\0\0\x1c\x60", 5, 4, HOST PEER "\x86\xdd", false},
+	{0, "\1\2\3\4\x45", 5, 4, HOST PEER "\xff\xff", true},
+	{108, "\0\0\0\2\x45", 5, 4, HOST PEER "\x08\0", false},
+	{108, "\0\0\0\x18\x60", 5, 4, HOST PEER "\x86\xdd", false},
+	{108, "\0\0\0\7\x60", 5, 4, HOST PEER "\xff\xff", true},
+        /* clang-format on */
 };
 
 /* Each link type: the frame that comes out, its lengths, and at every shorter length a skip that is counted.
@@ -412,8 +315,7 @@ static void test_refused_links(void **state)
 	}
 }
 
-/* --- fields that lie
- * --------------------------------------------------------------------------------------------- */
+/* --- fields that lie --- */
 
 static void test_lying_fields(void **state)
 {
@@ -564,29 +466,7 @@ static void test_iface_bomb(void **state)
 	build_free(&z);
 }
 
-/* --- where captures come from
- * ------------------------------------------------------------------------------------- */
-
-static char tmp_dir[PATH_MAX];
-
-static int make_dir(void **state)
-{
-	(void)state;
-	const char *t = getenv("TMPDIR");
-	snprintf(tmp_dir, sizeof tmp_dir, "%s/nssm-capture-XXXXXX", t != NULL ? t : "/tmp");
-	return mkdtemp(tmp_dir) == NULL;
-}
-
-static int remove_dir(void **state)
-{
-	(void)state;
-	return nssm_dir_remove(tmp_dir, NULL);
-}
-
-static void in_dir(char path[PATH_MAX], const char *name)
-{
-	assert_true(snprintf(path, PATH_MAX, "%.3000s/%s", tmp_dir, name) < PATH_MAX);
-}
+/* --- where captures come from --- */
 
 static void test_stdin(void **state)
 {
@@ -654,172 +534,6 @@ static void test_open_errors(void **state)
 	assert_non_null(strstr(g.err.msg, "/tail.pcap: cannot open: File name too long"));
 }
 
-/* --- writing
- * ----------------------------------------------------------------------------------------------------- */
-
-static void write_frames(const char *path, bool ns, uint32_t snaplen, int n, struct nssm_err *err)
-{
-	struct nssm_capture_writer *w;
-	assert_int_equal(nssm_capture_create(&w, path, ns, snaplen, err), 0);
-	for (int i = 0; i < n; i++) {
-		uint64_t ts = (uint64_t)(S0 + (uint32_t)i) * 1000000000 + 123456789;
-		assert_int_equal(nssm_capture_write(
-		                         w, ts, frame_bytes[i % 3], FRAME_CAP[i % 3], FRAME_WIRE[i % 3], err),
-		        0);
-	}
-	assert_int_equal(nssm_capture_commit(&w, err), 0);
-	assert_null(w);
-}
-
-/* What is written is, byte for byte, what a capture made by hand is. */
-static void test_write(void **state)
-{
-	(void)state;
-	char path[PATH_MAX];
-	in_dir(path, "out.pcap");
-	for (int ns = 0; ns < 2; ns++) {
-		for (uint32_t snaplen = 0; snaplen <= 70; snaplen += 70) {
-			struct nssm_err err;
-			write_frames(path, ns, snaplen, 3, &err);
-			struct build b;
-			build_pcap(&b, false, ns, snaplen != 0 ? snaplen : 262144, ETH);
-			for (uint32_t i = 0; i < 3; i++) {
-				uint32_t cap =
-				        snaplen != 0 && FRAME_CAP[i] > snaplen ? snaplen : FRAME_CAP[i];
-				build_record(&b, S0 + i, ns ? 123456789 : 123456, frame_bytes[i], cap,
-				        FRAME_WIRE[i]);
-			}
-			struct nssm_map m;
-			assert_int_equal(nssm_map_open(&m, path, &err), 0);
-			assert_int_equal(m.len, b.len);
-			assert_memory_equal(m.data, b.data, b.len);
-			nssm_map_close(&m);
-			build_free(&b);
-			struct got g;
-			read_path(&g, path);
-			assert_int_equal(g.rc, 0);
-			assert_int_equal(g.n, 3);
-			assert_int_equal(g.info.ns, ns);
-		}
-	}
-	assert_int_equal(unlink(path), 0);
-}
-
-static void test_write_stdout(void **state)
-{
-	(void)state;
-	char path[64];
-	struct nssm_err err;
-	fflush(stdout);
-	int fd = build_memfd("", 0, path), old = dup(STDOUT_FILENO);
-	dup2(fd, STDOUT_FILENO);
-	write_frames("-", true, 0, 3000, &err);
-	dup2(old, STDOUT_FILENO);
-	close(old);
-	struct got g;
-	read_path(&g, path);
-	close(fd);
-	assert_int_equal(g.rc, 0);
-	assert_int_equal(g.n, 3000);
-	assert_int_equal(g.info.n_bytes, 1000 * (60 + 77 + 96));
-}
-
-static void test_write_refused(void **state)
-{
-	(void)state;
-	char path[PATH_MAX];
-	in_dir(path, "refused.pcap");
-	struct nssm_err err = {0};
-	struct nssm_capture_writer *w;
-	uint8_t *big = calloc(1, NSSM_CAPTURE_CAPLEN_MAX + 1);
-	assert_non_null(big);
-	assert_int_equal(nssm_capture_create(&w, path, true, 0, &err), 0);
-	assert_int_equal(
-	        nssm_capture_write(w, 4294967295999999999u, big, NSSM_CAPTURE_CAPLEN_MAX, UINT32_MAX, &err),
-	        0);
-	assert_int_equal(nssm_capture_write(w, 4294967296000000000u, big, 60, 60, &err), NSSM_ERANGE);
-	assert_non_null(strstr(err.msg, "refused.pcap: packet 2: "));
-	/* The first error stays and commit returns it; nothing is left behind. */
-	assert_int_equal(nssm_capture_write(w, 0, big, 60, 60, NULL), NSSM_ERANGE);
-	assert_int_equal(nssm_capture_commit(&w, &err), NSSM_ERANGE);
-	assert_int_not_equal(access(path, F_OK), 0);
-
-	assert_int_equal(nssm_capture_create(&w, path, true, 0, &err), 0);
-	assert_int_equal(
-	        nssm_capture_write(w, 0, big, NSSM_CAPTURE_CAPLEN_MAX + 1, NSSM_CAPTURE_CAPLEN_MAX + 1, &err),
-	        NSSM_ERANGE);
-	nssm_capture_abort(&w);
-	assert_null(w);
-	nssm_capture_abort(&w);
-	assert_int_not_equal(access(path, F_OK), 0);
-	free(big);
-
-	assert_int_equal(nssm_capture_create(&w, "/nonexistent/out.pcap", true, 0, &err), NSSM_EIO);
-	assert_non_null(strstr(err.msg, "/nonexistent/out.pcap"));
-	assert_null(w);
-}
-
-/* Writes until the file may grow no more. Exit status 0: the error came and named the file. */
-static int fill_disk(const char *path)
-{
-	/* Past the limit a write fails with EFBIG, as one to a full disk does with ENOSPC. */
-	signal(SIGXFSZ, SIG_IGN);
-	struct rlimit lim = {.rlim_cur = 3 << 20, .rlim_max = 3 << 20};
-	struct nssm_err err = {0};
-	struct nssm_capture_writer *w;
-	if (setrlimit(RLIMIT_FSIZE, &lim) != 0 || nssm_capture_create(&w, path, true, 0, &err) != 0)
-		return 2;
-	for (int i = 0; i < 50000; i++)
-		(void)nssm_capture_write(w, (uint64_t)i, frame_bytes[2], 96, 96, NULL);
-	if (nssm_capture_commit(&w, &err) != NSSM_EIO || w != NULL)
-		return 3;
-	return strstr(err.msg, path) != NULL && strstr(err.msg, "offset") != NULL ? 0 : 4;
-}
-
-static void test_disk_full(void **state)
-{
-	(void)state;
-	char path[PATH_MAX];
-	in_dir(path, "full.pcap");
-	struct nssm_err err;
-	assert_int_equal(nssm_file_write(path, "old", 3, &err), 0);
-	pid_t pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0)
-		_exit(fill_disk(path));
-	int status;
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-	struct nssm_map m;
-	assert_int_equal(nssm_map_open(&m, path, &err), 0);
-	assert_int_equal(m.len, 3);
-	assert_memory_equal(m.data, "old", 3);
-	nssm_map_close(&m);
-	assert_int_equal(unlink(path), 0);
-	/* No temporary file: the folder is empty, or it could not be removed and made again. */
-	assert_int_equal(rmdir(tmp_dir), 0);
-	assert_int_equal(mkdir(tmp_dir, 0700), 0);
-}
-
-/* A device is written to, not renamed over; this one is always full. */
-static void test_full_device(void **state)
-{
-	(void)state;
-	struct nssm_err err = {0};
-	struct nssm_capture_writer *w;
-	if (nssm_capture_create(&w, "/dev/full", true, 0, &err) != 0) {
-		skip();
-		return;
-	}
-	assert_int_equal(nssm_capture_write(w, 0, frame_bytes[0], 60, 60, &err), 0);
-	assert_int_equal(nssm_capture_commit(&w, &err), NSSM_EIO);
-	assert_non_null(strstr(err.msg, "/dev/full: cannot write at offset 0: No space left"));
-	struct stat st;
-	assert_int_equal(stat("/dev/full", &st), 0);
-	assert_true(S_ISCHR(st.st_mode));
-}
-
 static int setup(void **state)
 {
 	return make_samples(state) != 0 || make_dir(state) != 0;
@@ -850,11 +564,6 @@ int main(void)
 	        cmocka_unit_test(test_stdin),
 	        cmocka_unit_test(test_fifo),
 	        cmocka_unit_test(test_open_errors),
-	        cmocka_unit_test(test_write),
-	        cmocka_unit_test(test_write_stdout),
-	        cmocka_unit_test(test_write_refused),
-	        cmocka_unit_test(test_disk_full),
-	        cmocka_unit_test(test_full_device),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
 }

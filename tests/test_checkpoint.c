@@ -295,8 +295,7 @@ static void found(void **state)
 	free(longest);
 }
 
-/* --- config.json
- * -------------------------------------------------------------------------------------------------- */
+/* --- config.json ----------------------------------------------------------------------------- */
 
 /* The saved checkpoint at dir with config.json replaced by j (taken). */
 static void put_config(const char *dir, json_t *j)
@@ -488,8 +487,7 @@ static void wrong_netssm(void **state)
 	json_decref(good);
 }
 
-/* --- model.safetensors
- * ------------------------------------------------------------------------------------------------ */
+/* --- model.safetensors ----------------------------------------------------------------------- */
 
 enum { MAX_OUT = 32 };
 

@@ -297,8 +297,7 @@ static void hash(void **state)
 	nssm_st_close(&f);
 }
 
-/* --- hostile
- * ------------------------------------------------------------------------------------------------------ */
+/* --- hostile --------------------------------------------------------------------------------- */
 
 static void refused(const struct image *im, int code, const char *names)
 {
