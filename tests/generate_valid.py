@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 """netssm generate from the outside: same bytes for any lanes and threads, captures that other programs accept, counts that
 agree everywhere, an orderly end on SIGINT.
 
