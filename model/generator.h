@@ -1,7 +1,12 @@
 /* generator — many sessions at once: lanes stepped in groups, sampled, handed out as blocks of tokens.
  * Same (seed, session index) gives the same tokens whatever the number of lanes and threads: a lane's numbers do not
  * depend on its neighbours, and each session has its own random streams.
- * It knows no packets, files or rings: blocks go to `emit`.                                                          */
+ * It knows no packets, files or rings: blocks go to `emit`.
+ * Lanes  : each thread has its own, in groups of at most 16 a step; a lane whose session ends takes the next index at once.
+ *          Threads wait for each other only where blocks are handed out. Nothing is allocated after the start.
+ * Order  : first blocks come in the order of the sessions' indices, and so of their starts: when block 0 of session i is
+ *          there, no session before i is still to begin. Within a session blocks come in order of seq.
+ * Checked: tests/test_generator.c                                                                                    */
 #ifndef NSSM_GENERATOR_H
 #define NSSM_GENERATOR_H
 
@@ -26,8 +31,8 @@ struct nssm_token_block {
 	uint64_t start_ns;    /* when the session starts, from 0; never decreases with the session index */
 	uint32_t seq;         /* block number in the session, from 0 */
 	enum nssm_end_reason end;
-	uint32_t n_tokens;
-	const uint16_t *token; /* borrowed during the call; the first block starts with the label token and any prompt */
+	uint32_t n_tokens;     /* a session's last block may have none */
+	const uint16_t *token; /* borrowed during the call; block 0 is the label token and the prompt, nothing else */
 };
 
 struct nssm_generator_cfg {
@@ -37,15 +42,14 @@ struct nssm_generator_cfg {
 	const uint32_t *label_idx;    /* [n_mix] which labels, with weights: session i draws its label from (seed, i) */
 	const double *label_weight;
 	int n_mix;
-	uint64_t max_packets;         /* a session; 0: none */
-	uint64_t max_tokens;          /* a session; 0: none */
-	double sessions_per_s;        /* Poisson arrivals; 0: all at time 0 */
-	int n_lanes;                  /* >= 1 */
-	int n_threads;                /* >= 1 */
+	uint64_t max_packets;         /* a session, those of the prompt included; 0: none */
+	uint64_t max_tokens;          /* a session, label and prompt included; 0: none */
+	double sessions_per_s;        /* Poisson arrivals, session 0 at time 0; 0: all at time 0 */
+	int n_lanes;                  /* >= 1; no more are used than there are sessions */
+	int n_threads;                /* >= 1; no more are used than there are lanes */
 	struct nssm_sampler_cfg sampler;
 	const uint16_t *prompt;       /* tokens after the label that every session starts with; NULL: none */
 	size_t n_prompt;
-	uint32_t prompt_packets;      /* how many packets the prompt holds (they count as packets of the session) */
 	/* Called under a lock, blocks of one session in order. Non-zero stops the run with that code. */
 	int (*emit)(void *ctx, const struct nssm_token_block *block);
 	void *emit_ctx;
@@ -59,10 +63,12 @@ struct nssm_generator_cfg {
 uint32_t nssm_generator_label(const struct nssm_generator_cfg *cfg, uint64_t idx);
 uint64_t nssm_generator_start(const struct nssm_generator_cfg *cfg, uint64_t idx, uint64_t prev_ns);
 
-/* Runs to the end. Returns 0, a negative NSSM_E*, or what emit returned. */
+/* Runs to the end. Returns 0; NSSM_EINTR after nssm_generator_stop if sessions are left (those that had begun got a last
+ * block with NSSM_END_STOPPED); NSSM_ENUM if the model gives NaN; another negative NSSM_E*; or what emit returned (err is then
+ * untouched). After a failure nothing more is handed out. */
 int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_model_card *card,
 	const struct nssm_mamba2 *model, struct nssm_err *err);
-/* Asks every running generator to stop at the next token; async-signal-safe. */
+/* Asks every generator that runs now to stop at the next token; async-signal-safe. A run that starts later does not see it. */
 void nssm_generator_stop(void);
 
 #endif

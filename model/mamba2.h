@@ -75,14 +75,22 @@ void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token,
 
 /* --- whole sequences: prefill, validation, training --------------------------------------------------------- */
 
-/* A work area for batches of up to B lanes × T tokens (training keeps the residual stream of every layer). */
+/* A work area for batches of up to B lanes × T tokens. Training keeps the residual stream of every layer, T·D·L floats a lane,
+ * and everything else that a layer computed if that takes at most keep_bytes; else backward recomputes it, segment by
+ * segment, with the same result. */
 struct nssm_mamba2_work;
+#define NSSM_KEEP_BYTES (1ull << 30)
 
 int nssm_mamba2_work_open(struct nssm_mamba2_work **w, const struct nssm_mamba2 *m, int B, int T, bool for_training,
-	struct nssm_team *team, struct nssm_err *err);
+	size_t keep_bytes, struct nssm_team *team, struct nssm_err *err);
 void nssm_mamba2_work_close(struct nssm_mamba2_work **w);
 /* Bytes such a work area takes. */
-size_t nssm_mamba2_work_bytes(const struct nssm_mamba2_cfg *cfg, int B, int T, bool for_training);
+size_t nssm_mamba2_work_bytes(const struct nssm_mamba2 *m, int B, int T, bool for_training, size_t keep_bytes,
+	int n_threads);
+/* A batch is cut along time into segments of this many tokens a lane, from its first token on; … */
+int nssm_mamba2_seg_tokens(const struct nssm_mamba2_work *w);
+/* … and a lane may have at most this many session starts (reset) in one segment. */
+int nssm_mamba2_max_borders(int seg_tokens);
 
 /* A batch: B lanes of T tokens each, lane-major. reset[b*T+t] != 0: a new session starts with this token, so the lane's
  * state is zeroed before it. target < 0: this position is not scored. */

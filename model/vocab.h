@@ -20,7 +20,7 @@
 enum nssm_token_kind { NSSM_TOK_BYTE, NSSM_TOK_UNK, NSSM_TOK_EOT, NSSM_TOK_PAD, NSSM_TOK_PKT, NSSM_TOK_LABEL, NSSM_TOK_NONE };
 
 struct nssm_vocab {
-	uint32_t n_tokens;          /* highest id + 1 */
+	uint32_t n_tokens;          /* highest id that means something (is not NSSM_TOK_NONE) + 1 */
 	uint16_t byte_id[256];
 	uint16_t unk, eot, pad, pkt; /* special ids; unk is 0xffff in tables that have none */
 	uint32_t n_labels;
@@ -33,12 +33,14 @@ struct nssm_vocab {
 };
 
 void nssm_vocab_init(struct nssm_vocab *v);
-/* Index of a label, adding it if it is new. Names are 1..63 characters of [A-Za-z0-9_.:+-]. Negative: error. */
+/* Index of a label, adding it if it is new. Names are 1..63 characters of [A-Za-z0-9_.:+-] other than unk, endoftext,
+ * padding, pkt. Negative: error. */
 int nssm_vocab_add_label(struct nssm_vocab *v, const char *name, struct nssm_err *err);
 /* Index or −1. */
 int nssm_vocab_find_label(const struct nssm_vocab *v, const char *name);
 
-/* where: the file's path, for messages. */
+/* where: the file's path, for messages. Labels get their indexes in the order of their ids. Entries that are neither a
+ * byte, a special token nor a label (a stray "256") are NSSM_TOK_NONE and are not written again. On error v is unspecified. */
 int nssm_vocab_from_json(struct nssm_vocab *v, const json_t *root, const char *where, struct nssm_err *err);
 /* New reference, or NULL out of memory. */
 json_t *nssm_vocab_to_json(const struct nssm_vocab *v);

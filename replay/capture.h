@@ -1,11 +1,22 @@
 /* capture — packet captures in and out. Every capture becomes Ethernet frames with ns time stamps.
- * In     : pcap and pcapng through libpcap; µs and ns, either byte order, gz, any snaplen, several interfaces of one link
- *          type. Link types: Ethernet; Linux cooked v1 and v2, raw IP (v4, v6), null and loopback are given an Ethernet
- *          header (counted in n_normalised). Any other link type is refused at open.
+ * In     : pcap and pcapng through libpcap; µs and ns, either byte order, gz (as a stream, no temporary file), any
+ *          snaplen, files, pipes and "-" (stdin). pcapng: several interfaces of one link type and snaplen (what libpcap
+ *          takes; other mixes are its error), at most NSSM_CAPTURE_IFACES_MAX of them.
+ * Link   : Ethernet as it is (zero-copy; an FCS that the file header announces is cut off). Linux cooked v1 and v2, raw
+ *          IP, IPv4, IPv6, null and loopback are given an Ethernet header (n_normalised), and the wire length changes by
+ *          the difference of the headers. Any other link type is refused at open.
+ *          Addresses: the capturing host is 02:00:00:00:00:01. Cooked: the other end is the address in the cooked header
+ *          if it has 6 bytes, else 02:00:00:00:00:02, and outgoing packets (type 4) have the host as source, all others
+ *          as destination. Without a cooked header: from 02:00:00:00:00:02 to the host.
+ *          Ethertype: the cooked protocol, or by the IP version, or by the null/loopback family (either byte order; 24,
+ *          28, 30, 10 and 23 are IPv6). What has none (cooked protocols below 0x600 and those of netlink, radiotap and
+ *          frame relay devices, raw packets that are neither IPv4 nor IPv6) gets 0xffff (n_no_ethertype).
  * Out    : classic pcap, little-endian, ns (or µs), Ethernet.
  * Bad in : a packet that the file format itself breaks ends the reading with an error that names file, packet number and
- *          file offset; what came before it was given. A frame too short for its link header is counted and skipped.
- * Checked: tests/test_capture.c, tests/hostile.py                                                                   */
+ *          file offset (gz: in the uncompressed stream); what came before it was given. A frame too short for its link
+ *          header is counted and skipped.
+ * Memory : constant but for libpcap's block buffer (<= 16 MiB) and interface table (<= 16 MiB).
+ * Checked: tests/test_capture.c, tests/hostile.py, tests/fuzz/fuzz_capture.c                                        */
 #ifndef NSSM_CAPTURE_H
 #define NSSM_CAPTURE_H
 
@@ -15,34 +26,42 @@
 #include "base/err.h"
 #include "model/packet.h"
 
+#define NSSM_CAPTURE_CAPLEN_MAX 262144 /* libpcap's and tcpdump's own bound on one packet */
+#define NSSM_CAPTURE_IFACES_MAX 262144
+
 struct nssm_capture;
 
 struct nssm_capture_info {
 	int link_type;            /* LINKTYPE_* of the file */
-	const char *link_name;    /* "EN10MB" … */
+	const char *link_name;    /* "Ethernet", "Linux cooked v1" … */
 	uint32_t snaplen;
-	bool ns;                  /* stamps have ns resolution in the file */
+	bool ns;                  /* pcap: stamps have ns resolution in the file; pcapng: one finer than 1 µs was given */
+	bool gz;
 	uint64_t file_bytes;      /* size of the file on disk (compressed size for gz) */
 	uint64_t n_packets;       /* given so far */
 	uint64_t n_bytes;         /* captured bytes given so far */
 	uint64_t n_normalised;    /* packets whose link header was replaced by an Ethernet header */
+	uint64_t n_no_ethertype;  /* of these: given ethertype 0xffff */
 	uint64_t n_short_link;    /* skipped: shorter than their link header */
 	uint64_t n_wirelen_raised;/* captured more than the stated wire length */
-	uint64_t n_bad_time;      /* stamps that cannot be (fraction of a second >= 1 s, before 1970): clamped */
-	uint64_t read_bytes;      /* position in the file, for progress; 0 where unknown (gz) */
+	uint64_t n_bad_time;      /* stamps that cannot be (fraction of a second >= 1 s, before 1970, after 2262): clamped */
+	uint64_t read_bytes;      /* bytes of file_bytes read, for progress; 0 where unknown (pipes) */
 };
 
+/* path "-": stdin. */
 int nssm_capture_open(struct nssm_capture **c, const char *path, struct nssm_err *err);
-/* 1: *pkt is the next packet (data valid until the next call); 0: end of file; < 0: error. */
+/* 1: *pkt is the next packet (data valid until the next call); 0: end of file; < 0: error. End and error stay. */
 int nssm_capture_next(struct nssm_capture *c, struct nssm_pkt *pkt, struct nssm_err *err);
 const struct nssm_capture_info *nssm_capture_info(const struct nssm_capture *c);
 void nssm_capture_close(struct nssm_capture **c);
 
 struct nssm_capture_writer;
 
-/* snaplen 0: whole frames; else frames are cut there and keep their wire length. Written to a temporary name; "-" is stdout. */
+/* snaplen 0: whole frames; else frames are cut there and keep their wire length. Written to a temporary name and renamed
+ * by commit; "-" is stdout, and a path that is a pipe or a device is written directly. */
 int nssm_capture_create(struct nssm_capture_writer **w, const char *path, bool ns, uint32_t snaplen, struct nssm_err *err);
-/* wirelen >= len. */
+/* wirelen >= len, len <= NSSM_CAPTURE_CAPLEN_MAX (else an error), ts_ns before 2106 (else an error: the format's end of time).
+ * The first error stays and is what commit returns. */
 int nssm_capture_write(struct nssm_capture_writer *w, uint64_t ts_ns, const void *frame, uint32_t len, uint32_t wirelen,
 	struct nssm_err *err);
 int nssm_capture_commit(struct nssm_capture_writer **w, struct nssm_err *err);

@@ -1,0 +1,59 @@
+#include "kernels/ops.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct nssm_kernels *levels[8];
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* __builtin_cpu_supports asks CPUID and XGETBV, so a level that the system does not save registers for is not
+ * named. The features are those that x86-64-v3 and -v4 add and the compiler may use. */
+static void find_levels(void)
+{
+	int n = 0;
+#if defined NSSM_HAVE_AVX512 || defined NSSM_HAVE_AVX2
+	__builtin_cpu_init();
+	bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+	          __builtin_cpu_supports("bmi2");
+#endif
+#ifdef NSSM_HAVE_AVX512
+	if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+	        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+	        __builtin_cpu_supports("avx512cd"))
+		levels[n++] = &nssm_kernels_avx512;
+#endif
+#ifdef NSSM_HAVE_AVX2
+	if (v3)
+		levels[n++] = &nssm_kernels_avx2;
+#endif
+#ifdef NSSM_HAVE_GENERIC
+	levels[n++] = &nssm_kernels_generic;
+#endif
+	levels[n++] = &nssm_kernels_ref;
+	levels[n] = NULL;
+}
+
+const struct nssm_kernels *const *nssm_kernels_list(void)
+{
+	pthread_once(&once, find_levels);
+	return levels;
+}
+
+static bool is_auto(const char *name)
+{
+	return !name || !*name || strcmp(name, "auto") == 0;
+}
+
+const struct nssm_kernels *nssm_kernels_get(const char *name)
+{
+	const struct nssm_kernels *const *list = nssm_kernels_list();
+	if (is_auto(name))
+		name = getenv("NETSSM_LEVEL");
+	if (is_auto(name))
+		return list[0];
+	for (; *list; list++)
+		if (strcmp((*list)->name, name) == 0)
+			return *list;
+	return NULL;
+}

@@ -1,0 +1,607 @@
+#include "model/train.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/philox.h"
+#include "model/train_impl.h"
+
+#define EMA_KEEP       0.95
+#define DIVERGED_NATS  2.0 /* smoothed loss this far above its best … */
+#define DIVERGED_STEPS 50  /* … for so many steps in a row */
+#define MEASURED_STEPS 3
+
+/* --- sources ------------------------------------------------------------------------------------------------ */
+
+static void source_close(struct source *s)
+{
+	free(s->first);
+	free(s->map);
+	*s = (struct source){0};
+}
+
+/* Token ids of a corpus to ids of vocabulary v; labels that v lacks map to 0xffff. */
+static void id_map(uint16_t *map, const struct nssm_vocab *from, const struct nssm_vocab *v)
+{
+	for (uint32_t id = 0; id < NSSM_VOCAB_MAX; id++)
+		map[id] = 0xffff;
+	for (int b = 0; b < 256; b++)
+		map[from->byte_id[b]] = v->byte_id[b];
+	if (from->unk != 0xffff)
+		map[from->unk] = v->unk;
+	map[from->eot] = v->eot;
+	map[from->pad] = v->pad;
+	map[from->pkt] = v->pkt;
+	for (uint32_t i = 0; i < from->n_labels; i++) {
+		int k = nssm_vocab_find_label(v, from->label[i].name);
+		map[from->label[i].id] = k < 0 ? 0xffff : v->label[k].id;
+	}
+}
+
+static int source_open(struct source *s, struct nssm_corpus *const *corpora, int n, const struct nssm_vocab *v,
+	struct nssm_err *err)
+{
+	*s = (struct source){.corpus = corpora, .n_corpora = n};
+	s->first = calloc((size_t)n + 1, sizeof *s->first);
+	s->map = calloc((size_t)n * NSSM_VOCAB_MAX, sizeof *s->map);
+	if (s->first == NULL || s->map == NULL) {
+		source_close(s);
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for the session list");
+	}
+	for (int i = 0; i < n; i++) {
+		uint32_t k = nssm_corpus_n_sessions(corpora[i]);
+		id_map(s->map + (size_t)i * NSSM_VOCAB_MAX, nssm_corpus_vocab(corpora[i]), v);
+		s->first[i + 1] = s->first[i] + k;
+		for (uint32_t j = 0; j < k; j++) {
+			uint64_t nt = nssm_corpus_session(corpora[i], j)->n_tokens;
+			s->n_scored += nt > 0 ? nt - 1 : 0;
+		}
+	}
+	s->n_sessions = s->first[n];
+	return 0;
+}
+
+struct view {
+	const uint16_t *tok, *map;
+	uint64_t n;
+};
+
+static int source_view(const struct source *s, uint32_t session, struct view *out, struct nssm_err *err)
+{
+	int i = 0;
+	while (session >= s->first[i + 1])
+		i++;
+	uint32_t j = session - s->first[i];
+	int rc = nssm_corpus_check_session(s->corpus[i], j, err);
+	*out = (struct view){.tok = nssm_corpus_tokens(s->corpus[i], j), .map = s->map + (size_t)i * NSSM_VOCAB_MAX,
+		.n = nssm_corpus_session(s->corpus[i], j)->n_tokens};
+	return rc;
+}
+
+/* --- the card of a training ------------------------------------------------------------------------------------ */
+
+static bool same_codec(const struct nssm_codec_cfg *a, const struct nssm_codec_cfg *b)
+{
+	return a->kind == b->kind && a->version == b->version && a->pkt_len == b->pkt_len && a->compat_paper == b->compat_paper;
+}
+
+int nssm_train_card(struct nssm_model_card *card, struct nssm_corpus *const *corpora, const char *const *paths, int n,
+	struct nssm_err *err)
+{
+	assert(n >= 1);
+	*card = (struct nssm_model_card){.codec = *nssm_corpus_codec(corpora[0]), .vocab = *nssm_corpus_vocab(corpora[0])};
+	for (int i = 1; i < n; i++) {
+		const struct nssm_vocab *v = nssm_corpus_vocab(corpora[i]);
+		if (!same_codec(&card->codec, nssm_corpus_codec(corpora[i])))
+			return nssm_err_set(err, NSSM_EARG, "%s: its codec differs from that of %s", paths[i], paths[0]);
+		for (uint32_t k = 0; k < v->n_labels; k++) {
+			int rc = nssm_vocab_add_label(&card->vocab, v->label[k].name, err);
+			if (rc < 0)
+				return rc;
+		}
+	}
+	card->iat = calloc(card->vocab.n_labels ? card->vocab.n_labels : 1, sizeof *card->iat);
+	if (card->iat == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for inter-arrival histograms");
+	for (int i = 0; i < n; i++) {
+		const struct nssm_vocab *v = nssm_corpus_vocab(corpora[i]);
+		for (uint32_t k = 0; k < v->n_labels; k++) {
+			int to = nssm_vocab_find_label(&card->vocab, v->label[k].name);
+			const struct nssm_iat_hist *h = &nssm_corpus_stats(corpora[i], k)->iat;
+			assert(to >= 0);
+			card->iat[to].n += h->n;
+			for (int s = 0; s < NSSM_IAT_STEPS; s++)
+				card->iat[to].count[s] += h->count[s];
+		}
+	}
+	return 0;
+}
+
+/* --- open and close -------------------------------------------------------------------------------------------- */
+
+static size_t aligned(size_t n)
+{
+	return (n + 15) / 16 * 16;
+}
+
+static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
+{
+	size_t B = (size_t)t->cfg.batch, BT = B * (size_t)t->cfg.seq_tokens, st = aligned(nssm_mamba2_state_floats(&t->card.cfg));
+	size_t n = aligned(t->n_params), total = (3 * n + 2 * B * st) * sizeof(float);
+	t->block = aligned_alloc(64, total);
+	t->token = calloc(BT, sizeof *t->token);
+	t->target = calloc(BT, sizeof *t->target);
+	t->reset = calloc(BT, 1);
+	t->lane = calloc(B, sizeof *t->lane);
+	t->state = calloc(2 * B, sizeof *t->state);
+	t->order = calloc(t->src.n_sessions, sizeof *t->order);
+	t->n_tensors = nssm_mamba2_tensors(&t->card.cfg, NULL);
+	t->tensor = calloc((size_t)t->n_tensors, sizeof *t->tensor);
+	if (!t->tensor || !t->block || !t->token || !t->target || !t->reset || !t->lane || !t->state || !t->order)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for gradients and optimizer state (%zu MiB)", total >> 20);
+	nssm_mamba2_tensors(&t->card.cfg, t->tensor);
+	t->block_bytes = total;
+	memset(t->block, 0, total);
+	t->grad = t->block;
+	t->m = t->grad + n;
+	t->v = t->m + n;
+	t->lane_block = t->v + n;
+	for (size_t b = 0; b < 2 * B; b++)
+		t->state[b] = t->lane_block + b * st;
+	for (size_t b = 0; b < B; b++)
+		t->lane[b].session = -1;
+	return 0;
+}
+
+void nssm_trainer_shuffle(struct nssm_trainer *t)
+{
+	struct nssm_rng rng;
+	nssm_rng_init(&rng, t->cfg.seed, t->epoch, NSSM_RNG_ORDER);
+	for (uint32_t i = 0; i < t->src.n_sessions; i++)
+		t->order[i] = i;
+	for (uint32_t i = t->src.n_sessions; i > 1; i--) {
+		uint32_t j = nssm_rng_below(&rng, i), x = t->order[i - 1];
+		t->order[i - 1] = t->order[j];
+		t->order[j] = x;
+	}
+}
+
+int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg, struct nssm_model_card *card,
+	struct nssm_corpus *const *corpora, int n_corpora, struct nssm_corpus *val, const struct nssm_kernels *kern,
+	struct nssm_team *team, struct nssm_err *err)
+{
+	*tp = NULL;
+	struct nssm_trainer *t = calloc(1, sizeof *t);
+	if (t == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a trainer");
+	t->cfg = *cfg;
+	t->card = *card;
+	t->kern = kern;
+	t->team = team;
+	t->val_corpus = val;
+	t->n_params = nssm_mamba2_param_floats(&card->cfg);
+	int rc = source_open(&t->src, corpora, n_corpora, &card->vocab, err);
+	if (rc == 0 && t->src.n_scored == 0)
+		rc = nssm_err_set(err, NSSM_EARG, "the corpus holds no session of two or more tokens: nothing to learn");
+	if (rc == 0 && val != NULL)
+		rc = source_open(&t->val, &t->val_corpus, 1, &card->vocab, err);
+	if (rc == 0)
+		rc = nssm_mamba2_open(&t->model, &card->cfg, kern, true, err);
+	if (rc == 0)
+		rc = nssm_mamba2_work_open(&t->work, t->model, cfg->batch, cfg->seq_tokens, true, NSSM_KEEP_BYTES, team, err);
+	if (rc == 0)
+		rc = alloc_all(t, err);
+	if (rc != 0) {
+		t->card.iat = NULL; /* stays the caller's */
+		nssm_trainer_close(&t);
+		return rc;
+	}
+	nssm_mamba2_init(nssm_mamba2_params(t->model), &card->cfg, cfg->seed);
+	nssm_trainer_shuffle(t);
+	*card = (struct nssm_model_card){0};
+	*tp = t;
+	return 0;
+}
+
+void nssm_trainer_close(struct nssm_trainer **tp)
+{
+	struct nssm_trainer *t = *tp;
+	if (t == NULL)
+		return;
+	nssm_mamba2_work_close(&t->work);
+	nssm_mamba2_close(&t->model);
+	source_close(&t->src);
+	source_close(&t->val);
+	nssm_model_card_free(&t->card);
+	free(t->block);
+	free(t->token);
+	free(t->target);
+	free(t->reset);
+	free(t->lane);
+	free(t->state);
+	free(t->order);
+	free(t->tensor);
+	free(t);
+	*tp = NULL;
+}
+
+const struct nssm_model_card *nssm_trainer_card(const struct nssm_trainer *t)
+{
+	return &t->card;
+}
+
+float *nssm_trainer_params(struct nssm_trainer *t, size_t *n)
+{
+	if (n != NULL)
+		*n = t->n_params;
+	return nssm_mamba2_params(t->model);
+}
+
+uint64_t nssm_trainer_step_tokens(const struct nssm_trainer *t)
+{
+	return (uint64_t)t->cfg.batch * (uint64_t)t->cfg.seq_tokens * (uint64_t)t->cfg.grad_accum;
+}
+
+uint64_t nssm_trainer_epoch_tokens(const struct nssm_trainer *t)
+{
+	return t->src.n_scored;
+}
+
+size_t nssm_trainer_bytes(const struct nssm_trainer *t)
+{
+	return t->block_bytes + nssm_mamba2_work_bytes(t->model, t->cfg.batch, t->cfg.seq_tokens, true, NSSM_KEEP_BYTES,
+		nssm_team_size(t->team)) +
+		2 * t->n_params * sizeof(float);
+}
+
+uint32_t nssm_trainer_val_unknown(const struct nssm_trainer *t)
+{
+	return t->val_unknown;
+}
+
+void nssm_trainer_set_steps(struct nssm_trainer *t, int64_t steps)
+{
+	t->cfg.steps = steps;
+}
+
+int64_t nssm_trainer_steps(const struct nssm_trainer *t)
+{
+	return t->cfg.steps;
+}
+
+/* --- batches --------------------------------------------------------------------------------------------------- */
+
+/* The next session in the order that has something to predict. */
+static uint32_t next_session(struct nssm_trainer *t)
+{
+	if (t->order_pos == t->src.n_sessions) {
+		t->order_pos = 0;
+		t->epoch++;
+		nssm_trainer_shuffle(t);
+	}
+	t->started++;
+	return t->order[t->order_pos++];
+}
+
+/* Fills [at, T) of a row from one session's tokens, as far as they go. Returns where it stopped. */
+static int fill_session(uint16_t *token, int32_t *target, uint8_t *reset, int at, int T, const struct view *v, uint64_t *off)
+{
+	for (; at < T && *off + 1 < v->n; at++, ++*off) {
+		token[at] = v->map[v->tok[*off]];
+		target[at] = v->map[v->tok[*off + 1]];
+		reset[at] = *off == 0;
+	}
+	return at;
+}
+
+/* True if another session may start at `at` without too many borders in its segment (mamba2.h). */
+static bool border_allowed(const struct nssm_trainer *t, const uint8_t *reset, int at)
+{
+	int S = nssm_mamba2_seg_tokens(t->work), n = 0;
+	for (int i = at / S * S; i < at; i++)
+		n += reset[i];
+	return n < nssm_mamba2_max_borders(S);
+}
+
+/* Positions that score nothing and start nothing. */
+static int fill_padding(const struct nssm_trainer *t, uint16_t *token, int32_t *target, uint8_t *reset, int at, int T)
+{
+	int S = nssm_mamba2_seg_tokens(t->work), end = (at / S + 1) * S;
+	for (; at < end && at < T; at++) {
+		token[at] = t->card.vocab.pad;
+		target[at] = -1;
+		reset[at] = 0;
+	}
+	return at;
+}
+
+static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
+{
+	int T = t->cfg.seq_tokens;
+	for (int b = 0; b < t->cfg.batch; b++) {
+		uint16_t *token = t->token + (size_t)b * (size_t)T;
+		int32_t *target = t->target + (size_t)b * (size_t)T;
+		uint8_t *reset = t->reset + (size_t)b * (size_t)T;
+		struct lane *ln = &t->lane[b];
+		for (int at = 0; at < T;) {
+			struct view v = {0};
+			if (ln->session >= 0) {
+				int rc = source_view(&t->src, (uint32_t)ln->session, &v, err);
+				if (rc != 0)
+					return rc;
+				at = fill_session(token, target, reset, at, T, &v, &ln->off);
+			}
+			if (at == T)
+				break;
+			if (!border_allowed(t, reset, at)) {
+				at = fill_padding(t, token, target, reset, at, T);
+				continue;
+			}
+			*ln = (struct lane){.session = next_session(t)};
+		}
+	}
+	return 0;
+}
+
+static struct nssm_batch batch_of(const struct nssm_trainer *t)
+{
+	return (struct nssm_batch){.B = t->cfg.batch, .T = t->cfg.seq_tokens, .token = t->token, .target = t->target,
+		.reset = t->reset};
+}
+
+/* --- one step -------------------------------------------------------------------------------------------------- */
+
+static double learning_rate(const struct nssm_train_cfg *c, int64_t step)
+{
+	int64_t warm = c->warmup < c->steps / 10 ? c->warmup : c->steps / 10;
+	if (step < warm)
+		return (double)c->lr * (double)(step + 1) / (double)warm;
+	double at = c->steps > warm + 1 ? (double)(step - warm) / (double)(c->steps - warm - 1) : 1;
+	at = at > 1 ? 1 : at;
+	return (double)c->lr_min + 0.5 * (double)(c->lr - c->lr_min) * (1 + cos(3.14159265358979323846 * at));
+}
+
+/* Gradient of one optimizer step into t->grad. */
+static int gradient(struct nssm_trainer *t, float *const *state, double *loss, uint64_t *scored, struct nssm_err *err)
+{
+	memset(t->grad, 0, t->n_params * sizeof(float));
+	float scale = (float)(1.0 / (double)nssm_trainer_step_tokens(t));
+	*loss = 0;
+	*scored = 0;
+	for (int i = 0; i < t->cfg.grad_accum; i++) {
+		int rc = train_batch(t, err);
+		if (rc != 0)
+			return rc;
+		struct nssm_batch batch = batch_of(t);
+		double sum;
+		int64_t n;
+		nssm_mamba2_backward(&sum, &n, t->grad, state, scale, &batch, t->model, t->work);
+		*loss += sum;
+		*scored += (uint64_t)n;
+	}
+	*loss /= *scored ? (double)*scored : 1;
+	return 0;
+}
+
+struct update {
+	struct nssm_trainer *t;
+	float gscale, lr, c1, c2;
+};
+
+static void update_tensor(void *ctx, int i, int member)
+{
+	struct update *u = ctx;
+	struct nssm_trainer *t = u->t;
+	const struct nssm_train_cfg *c = &t->cfg;
+	size_t o = t->tensor[i].offset;
+	t->kern->adamw(nssm_mamba2_params(t->model) + o, t->m + o, t->v + o, t->grad + o, u->gscale, u->lr, c->beta1, c->beta2,
+		c->adam_eps, t->tensor[i].decay ? c->weight_decay : 0, u->c1, u->c2, t->tensor[i].n);
+}
+
+static void apply(struct nssm_trainer *t, float gscale, float lr)
+{
+	double k = (double)(t->step + 1);
+	struct update u = {.t = t, .gscale = gscale, .lr = lr, .c1 = (float)(1 - pow((double)t->cfg.beta1, k)),
+		.c2 = (float)(1 - pow((double)t->cfg.beta2, k))};
+	nssm_team_run(t->team, t->n_tensors, update_tensor, &u);
+	nssm_mamba2_pack(t->model, t->team);
+}
+
+static int check_divergence(struct nssm_trainer *t, double loss, struct nssm_err *err)
+{
+	if (t->step == 0) {
+		t->first_loss = t->ema = t->best_ema = loss;
+		return 0;
+	}
+	t->ema = EMA_KEEP * t->ema + (1 - EMA_KEEP) * loss;
+	if (t->ema < t->best_ema)
+		t->best_ema = t->ema;
+	t->bad_steps = t->ema > t->best_ema + DIVERGED_NATS ? t->bad_steps + 1 : 0;
+	if (t->bad_steps < DIVERGED_STEPS)
+		return 0;
+	return nssm_err_set(err, NSSM_ENUM,
+		"step %" PRId64 ": the loss diverged: smoothed %.3f nats, its best was %.3f, %d steps in a row more than %.0f above; "
+		"try a lower train.lr", t->step + 1, t->ema, t->best_ema, DIVERGED_STEPS, DIVERGED_NATS);
+}
+
+int nssm_trainer_step(struct nssm_trainer *t, struct nssm_train_stats *st, struct nssm_err *err)
+{
+	assert(t->cfg.steps > 0);
+	if (t->step == 0)
+		nssm_mamba2_pack(t->model, t->team);
+	double loss;
+	uint64_t scored;
+	int rc = gradient(t, t->state, &loss, &scored, err);
+	if (rc != 0)
+		return rc;
+	double norm = sqrt(t->kern->sumsq(t->grad, t->n_params));
+	if (!isfinite(loss) || !isfinite(norm))
+		return nssm_err_set(err, NSSM_ENUM, "step %" PRId64 ": loss %g, gradient norm %g: not finite; try a lower train.lr",
+			t->step + 1, loss, norm);
+	rc = check_divergence(t, loss, err);
+	if (rc != 0)
+		return rc;
+	double lr = learning_rate(&t->cfg, t->step);
+	float gscale = t->cfg.clip > 0 && norm > (double)t->cfg.clip ? (float)((double)t->cfg.clip / norm) : 1;
+	apply(t, gscale, (float)lr);
+	t->step++;
+	t->tokens += scored;
+	*st = (struct nssm_train_stats){.step = t->step, .tokens = t->tokens, .loss = loss, .loss_ema = t->ema, .grad_norm = norm,
+		.lr = lr, .epoch = (double)t->started / t->src.n_sessions};
+	return 0;
+}
+
+static double now_s(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+	return (x > y) - (x < y);
+}
+
+int nssm_trainer_measure(struct nssm_trainer *t, double *step_s, struct nssm_err *err)
+{
+	/* What a step would move is put back: lanes, order and counts. Weights do not move, scan states are the spare ones. */
+	size_t B = (size_t)t->cfg.batch, st = nssm_mamba2_state_floats(&t->card.cfg);
+	struct lane *lane = malloc(B * sizeof *lane);
+	if (lane == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory to measure a step");
+	memcpy(lane, t->lane, B * sizeof *lane);
+	uint64_t epoch = t->epoch, pos = t->order_pos, started = t->started;
+	double took[MEASURED_STEPS];
+	int rc = 0;
+	nssm_mamba2_pack(t->model, t->team);
+	for (size_t b = 0; b < B; b++)
+		memcpy(t->state[B + b], t->state[b], st * sizeof(float));
+	for (int i = -1; rc == 0 && i < MEASURED_STEPS; i++) { /* the first one touches the memory and is not counted */
+		double t0 = now_s(), loss;
+		uint64_t scored;
+		rc = gradient(t, t->state + B, &loss, &scored, err);
+		nssm_mamba2_pack(t->model, t->team);
+		if (i >= 0)
+			took[i] = now_s() - t0;
+	}
+	memcpy(t->lane, lane, B * sizeof *lane);
+	free(lane);
+	t->started = started;
+	t->order_pos = pos;
+	if (t->epoch != epoch) {
+		t->epoch = epoch;
+		nssm_trainer_shuffle(t);
+	}
+	if (rc == 0) {
+		qsort(took, MEASURED_STEPS, sizeof *took, by_value);
+		*step_s = took[MEASURED_STEPS / 2];
+	}
+	return rc;
+}
+
+/* --- validation ------------------------------------------------------------------------------------------------ */
+
+struct val_walk {
+	uint32_t next;
+	uint64_t budget; /* scored tokens still to be handed out */
+};
+
+/* Opens the next validation session that training knows the label of. false: there is none. */
+static int val_next(struct nssm_trainer *t, struct val_walk *w, struct lane *ln, struct nssm_err *err)
+{
+	while (w->next < t->val.n_sessions) {
+		struct view v;
+		int rc = source_view(&t->val, w->next++, &v, err);
+		if (rc != 0)
+			return rc;
+		bool known = v.n > 0 && v.map[v.tok[0]] != 0xffff;
+		t->val_unknown += !known;
+		if (known && v.n > 1) {
+			*ln = (struct lane){.session = w->next - 1};
+			return 1;
+		}
+	}
+	ln->session = -1;
+	return 0;
+}
+
+/* Fills lane b of a validation batch; rows beyond what there is are padding. Returns scored positions or an error. */
+static int64_t val_lane(struct nssm_trainer *t, struct val_walk *w, struct lane *ln, int b, struct nssm_err *err)
+{
+	int T = t->cfg.seq_tokens;
+	uint16_t *token = t->token + (size_t)b * (size_t)T;
+	int32_t *target = t->target + (size_t)b * (size_t)T;
+	uint8_t *reset = t->reset + (size_t)b * (size_t)T;
+	int64_t scored = 0;
+	for (int at = 0; at < T;) {
+		if (ln->session >= 0 && w->budget > 0) {
+			struct view v;
+			int rc = source_view(&t->val, (uint32_t)ln->session, &v, err);
+			if (rc != 0)
+				return rc;
+			int room = T - at, end = w->budget < (uint64_t)room ? at + (int)w->budget : T;
+			int stop = fill_session(token, target, reset, at, end, &v, &ln->off);
+			scored += stop - at;
+			w->budget -= (uint64_t)(stop - at);
+			at = stop;
+			if (at == T || w->budget == 0)
+				continue;
+		}
+		int rc = w->budget > 0 && border_allowed(t, reset, at) ? val_next(t, w, ln, err) : 0;
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			at = fill_padding(t, token, target, reset, at, T);
+	}
+	return scored;
+}
+
+int nssm_trainer_validate(struct nssm_trainer *t, double *loss, uint64_t *n_scored, struct nssm_err *err)
+{
+	assert(t->val_corpus != NULL);
+	size_t B = (size_t)t->cfg.batch, st = nssm_mamba2_state_floats(&t->card.cfg);
+	struct lane *lane = calloc(B, sizeof *lane);
+	if (lane == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory to validate");
+	for (size_t b = 0; b < B; b++) {
+		lane[b].session = -1;
+		memset(t->state[B + b], 0, st * sizeof(float));
+	}
+	struct val_walk w = {.budget = t->cfg.val_tokens ? t->cfg.val_tokens : UINT64_MAX};
+	t->val_unknown = 0;
+	double sum = 0;
+	uint64_t n = 0;
+	int rc = 0;
+	if (t->step == 0)
+		nssm_mamba2_pack(t->model, t->team);
+	while (rc == 0) {
+		int64_t filled = 0;
+		for (int b = 0; rc == 0 && b < t->cfg.batch; b++) {
+			int64_t k = val_lane(t, &w, &lane[b], b, err);
+			rc = k < 0 ? (int)k : 0;
+			filled += k;
+		}
+		if (rc != 0 || filled == 0)
+			break;
+		struct nssm_batch batch = batch_of(t);
+		double s;
+		int64_t k;
+		nssm_mamba2_forward(&s, &k, NULL, t->state + B, &batch, t->model, t->work);
+		sum += s;
+		n += (uint64_t)k;
+	}
+	free(lane);
+	if (rc != 0)
+		return rc;
+	if (n == 0)
+		return nssm_err_set(err, NSSM_EARG, "the validation corpus has no session with a label that training knows");
+	*loss = sum / (double)n;
+	*n_scored = n;
+	return 0;
+}

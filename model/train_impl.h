@@ -1,0 +1,54 @@
+/* train_impl — what train.c (batches, steps) and train_state.c (save, resume) share. Not for others. */
+#ifndef NSSM_TRAIN_IMPL_H
+#define NSSM_TRAIN_IMPL_H
+
+#include "model/train.h"
+
+/* Where a lane is: session (index over all corpora, or -1: none yet) and the next token to feed. */
+struct lane {
+	int64_t session;
+	uint64_t off;
+};
+
+/* The sessions of some corpora as one list, with the id maps into the card's vocabulary. */
+struct source {
+	struct nssm_corpus *const *corpus;
+	int n_corpora;
+	uint32_t n_sessions;
+	uint32_t *first;      /* [n_corpora+1] */
+	uint16_t *map;        /* [n_corpora][NSSM_VOCAB_MAX] */
+	uint64_t n_scored;
+};
+
+struct nssm_trainer {
+	struct nssm_train_cfg cfg;
+	struct nssm_model_card card;
+	const struct nssm_kernels *kern;
+	struct nssm_team *team;
+	struct nssm_mamba2 *model;
+	struct nssm_mamba2_work *work;
+	struct source src, val;
+	uint32_t val_unknown;
+	struct nssm_corpus *val_corpus;
+	size_t n_params;
+	int n_tensors;
+	struct nssm_tensor *tensor;
+	float *grad, *m, *v, *lane_block; /* lane_block [2B][state]: training lanes, then validation's or measuring's */
+	float **state;                    /* [2B] */
+	void *block;
+	size_t block_bytes;
+	uint16_t *token;
+	int32_t *target;
+	uint8_t *reset;
+	struct lane *lane;
+	uint32_t *order;                  /* permutation of this epoch */
+	uint64_t epoch, order_pos;
+	int64_t step;
+	uint64_t tokens, started;
+	double ema, best_ema, first_loss;
+	int64_t bad_steps;
+};
+
+void nssm_trainer_shuffle(struct nssm_trainer *t);
+
+#endif

@@ -1,0 +1,118 @@
+/* render_tool IN.pcap OUT.pcap SESSIONS SEED PER_MILLE — a stand-in for a model that has learnt something:
+ * the capture's tokens, with some replaced at random, rendered as a generator's blocks would be. Prints: made
+ * packets rejected. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/philox.h"
+#include "replay/capture.h"
+#include "replay/render.h"
+
+static struct nssm_model_card card;
+
+static int die(const struct nssm_err *err)
+{
+	fprintf(stderr, "render_tool: %s\n", err->msg);
+	return 1;
+}
+
+static uint16_t *tokens_of(const char *path, size_t *n_out, struct nssm_err *err)
+{
+	struct nssm_capture *cap;
+	struct nssm_encoder *enc;
+	if (nssm_capture_open(&cap, path, err) != 0 ||
+	        nssm_encoder_open(&enc, &card.codec, &card.vocab, err) != 0)
+		return NULL;
+	size_t most = nssm_encoder_max_tokens(enc), n = 0, room = 1 << 20;
+	uint16_t *t = calloc(room, sizeof *t);
+	struct nssm_pkt pkt;
+	if (t == NULL)
+		return NULL;
+	n += nssm_encoder_begin(enc, t, 0);
+	while (n + 2 * most < room && nssm_capture_next(cap, &pkt, err) == 1) {
+		int reason;
+		uint32_t cut;
+		n += nssm_encoder_packet(enc, t + n, &pkt, &reason, &cut);
+	}
+	n += nssm_encoder_end(enc, t + n);
+	nssm_encoder_close(&enc);
+	nssm_capture_close(&cap);
+	*n_out = n;
+	return err->code == 0 ? t : NULL;
+}
+
+static int render(struct nssm_render *r, const struct nssm_generator_cfg *gen, const uint16_t *clean,
+        size_t n, uint32_t per_mille)
+{
+	uint16_t *t = calloc(n, sizeof *t);
+	uint64_t start = 0;
+	int rc = t == NULL ? NSSM_ENOMEM : 0;
+	for (uint64_t s = 0; rc == 0 && s < gen->n_sessions; s++) {
+		struct nssm_rng rng;
+		nssm_rng_init(&rng, gen->seed, s, NSSM_RNG_SAMPLE);
+		start = nssm_generator_start(gen, s, start);
+		for (size_t i = 0; i < n; i++) {
+			t[i] = clean[i];
+			if (i > 0 && i + 1 < n && nssm_rng_below(&rng, 1000) < per_mille)
+				t[i] = (uint16_t)nssm_rng_below(&rng, card.vocab.n_tokens);
+		}
+		uint32_t seq = 0;
+		for (size_t i = 0; rc == 0 && i < n;) {
+			size_t k = i == 0 ? 1 : n - i < 1000 ? n - i : 1000;
+			const struct nssm_token_block b = {.session = s,
+			        .start_ns = start,
+			        .seq = seq++,
+			        .n_tokens = (uint32_t)k,
+			        .token = t + i,
+			        .end = i + k == n ? NSSM_END_EOT : NSSM_END_NONE};
+			rc = nssm_render_emit(r, &b);
+			i += k;
+		}
+	}
+	free(t);
+	return rc;
+}
+
+int main(int argc, char **argv)
+{
+	struct nssm_err err = {0};
+	if (argc != 6) {
+		fprintf(stderr, "usage: render_tool IN.pcap OUT.pcap SESSIONS SEED PER_MILLE\n");
+		return 2;
+	}
+	card.codec =
+	        (struct nssm_codec_cfg){.kind = NSSM_CODEC_RAW, .version = 1, .pkt_len = NSSM_RAW_PKT_LEN};
+	nssm_vocab_init(&card.vocab);
+	if (nssm_vocab_add_label(&card.vocab, "web", &err) < 0)
+		return die(&err);
+	size_t n;
+	uint16_t *t = tokens_of(argv[1], &n, &err);
+	if (t == NULL)
+		return die(&err);
+	const uint32_t label = 0;
+	const double weight = 1;
+	const struct nssm_generator_cfg gen = {.seed = strtoull(argv[4], NULL, 10),
+	        .n_sessions = strtoull(argv[3], NULL, 10),
+	        .label_idx = &label,
+	        .label_weight = &weight,
+	        .n_mix = 1,
+	        .sessions_per_s = 1};
+	const struct nssm_render_cfg cfg = {.card = &card,
+	        .gen = &gen,
+	        .fill = NSSM_FILL_RANDOM,
+	        .epoch_ns = 1700000000000000000u,
+	        .pcap_out = argv[2]};
+	struct nssm_render *r;
+	if (nssm_render_open(&r, &cfg, &err) != 0)
+		return die(&err);
+	if (render(r, &gen, t, n, (uint32_t)atoi(argv[5])) != 0)
+		return die(nssm_render_error(r));
+	if (nssm_render_finish(r, &err) != 0)
+		return die(&err);
+	struct nssm_render_stats s = nssm_render_total(r);
+	printf("%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", s.made, s.packets, nssm_render_rejected(&s));
+	nssm_render_close(&r);
+	free(t);
+	return 0;
+}

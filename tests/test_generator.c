@@ -1,0 +1,528 @@
+/* The generator over a scripted model: a lane's state is a hash of the tokens it was fed, and the logits come
+ * from it, so a token fed twice, left out or given to the wrong lane changes all that follows. The model's
+ * step and the codec's mask are defined here instead of linked. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "model/generator.h"
+
+enum { N_TOK = 40, EOT = 30, PAD = 31, PKT = 32, LABEL0 = 33, N_LABELS = 3 };
+
+/* --- counted allocation (linked with --wrap)
+ * --------------------------------------------------------------------- */
+
+static atomic_int n_allocs;
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t k);
+void *__real_realloc(void *p, size_t n);
+void *__real_aligned_alloc(size_t a, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t k);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_aligned_alloc(size_t a, size_t n);
+
+void *__wrap_malloc(size_t n)
+{
+	atomic_fetch_add(&n_allocs, 1);
+	return __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t k)
+{
+	atomic_fetch_add(&n_allocs, 1);
+	return __real_calloc(n, k);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+	atomic_fetch_add(&n_allocs, 1);
+	return __real_realloc(p, n);
+}
+
+void *__wrap_aligned_alloc(size_t a, size_t n)
+{
+	atomic_fetch_add(&n_allocs, 1);
+	return __real_aligned_alloc(a, n);
+}
+
+/* --- the scripted model
+ * ---------------------------------------------------------------------------------------------- */
+
+static bool give_nan;
+static double eot_bias;
+
+size_t nssm_mamba2_step_floats(const struct nssm_mamba2_cfg *cfg, int n_lanes)
+{
+	return (size_t)n_lanes;
+}
+
+static uint64_t mix(uint64_t x)
+{
+	x ^= x >> 31;
+	x *= 0x9e3779b97f4a7c15u;
+	x ^= x >> 29;
+	x *= 0xbf58476d1ce4e5b9u;
+	return x ^ x >> 32;
+}
+
+static void script(float *logits, uint64_t hash, int Vpad)
+{
+	for (int v = 0; v < Vpad; v++)
+		logits[v] = v < N_TOK ? (float)(mix(hash + (uint64_t)v) % 1000) / 200.f : -INFINITY;
+	logits[EOT] += (float)eot_bias;
+	if (give_nan)
+		for (int v = 0; v < N_TOK; v++)
+			logits[v] = NAN;
+}
+
+void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, int n,
+        const struct nssm_mamba2 *m, float *scratch)
+{
+	assert_in_range(n, 1, 16);
+	for (int i = 0; i < n; i++) {
+		scratch[i] = 0; /* its size is part of the contract */
+		uint64_t hash;
+		memcpy(&hash, state[i], sizeof hash);
+		hash = mix(hash ^ (uint64_t)(token[i] + 1));
+		memcpy(state[i], &hash, sizeof hash);
+		script(logits + (size_t)i * 48, hash, 48);
+	}
+}
+
+/* --- the scripted codec
+ * ------------------------------------------------------------------------------------------- */
+
+static bool masked, pkt_closes = true;
+static const uint64_t even = 0x5555555555555555u | 1ull << LABEL0;
+
+size_t nssm_codec_mask_bytes(const struct nssm_codec_cfg *cfg)
+{
+	return masked ? 4 : 0;
+}
+
+/* With a mask: after three tokens only even ones, before that all. */
+const uint64_t *nssm_codec_mask(
+        const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, const void *state)
+{
+	if (!masked)
+		return NULL;
+	uint32_t n;
+	memcpy(&n, state, 4);
+	return n >= 3 ? &even : NULL;
+}
+
+void nssm_codec_mask_next(
+        const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, void *state, uint16_t token)
+{
+	uint32_t n;
+	memcpy(&n, state, 4);
+	n++;
+	memcpy(state, &n, 4);
+}
+
+bool nssm_codec_pkt_closes(const struct nssm_codec_cfg *cfg)
+{
+	return pkt_closes;
+}
+
+/* --- what came out
+ * ------------------------------------------------------------------------------------------------------ */
+
+#define MAX_SESSIONS 200
+
+struct got {
+	uint64_t first, n_begun, n_ended;
+	int n_blocks, fail_at, stop_at;
+	int last_progress_sessions, n_progress;
+	uint64_t progress_tokens;
+	struct {
+		uint16_t *token;
+		size_t n, cap;
+		uint32_t label_idx, n_blocks;
+		uint64_t start_ns;
+		enum nssm_end_reason end;
+	} s[MAX_SESSIONS];
+};
+
+static int collect(void *ctx, const struct nssm_token_block *b)
+{
+	struct got *g = ctx;
+	assert_in_range(b->session, g->first, g->first + MAX_SESSIONS - 1);
+	size_t i = b->session - g->first;
+	assert_int_equal(b->seq, g->s[i].n_blocks);
+	g->s[i].n_blocks++;
+	assert_int_equal(g->s[i].end, NSSM_END_NONE);
+	if (b->seq == 0) {
+		assert_int_equal(i, g->n_begun); /* sessions begin in the order of their indices */
+		g->n_begun++;
+		g->s[i].label_idx = b->label_idx;
+		g->s[i].start_ns = b->start_ns;
+		assert_true(i == 0 || b->start_ns >= g->s[i - 1].start_ns);
+		assert_int_equal(b->token[0], LABEL0 + b->label_idx);
+	} else {
+		assert_true(b->n_tokens > 0 || b->end == NSSM_END_STOPPED || b->end == NSSM_END_PACKETS);
+		assert_in_range(b->n_tokens, 0, 4096);
+		int n_pkt = 0;
+		for (uint32_t k = 0; k < b->n_tokens; k++)
+			n_pkt += b->token[k] == PKT;
+		assert_in_range(n_pkt, 0, 64);
+	}
+	assert_int_equal(b->label_idx, g->s[i].label_idx);
+	assert_int_equal(b->start_ns, g->s[i].start_ns);
+	if (g->s[i].n + b->n_tokens > g->s[i].cap) {
+		g->s[i].cap = 2 * (g->s[i].n + b->n_tokens);
+		g->s[i].token = __real_realloc(g->s[i].token, g->s[i].cap * 2);
+	}
+	memcpy(g->s[i].token + g->s[i].n, b->token, b->n_tokens * 2);
+	g->s[i].n += b->n_tokens;
+	g->s[i].end = b->end;
+	g->n_ended += b->end != NSSM_END_NONE;
+	g->n_blocks++;
+	assert_true(g->fail_at == 0 || g->n_blocks <= g->fail_at);
+	if (g->n_blocks == g->stop_at)
+		nssm_generator_stop();
+	return g->n_blocks == g->fail_at ? -1234 : 0;
+}
+
+static void progress(void *ctx, uint64_t n_tokens, uint64_t sessions_done)
+{
+	struct got *g = ctx;
+	assert_true(n_tokens >= g->progress_tokens);
+	g->progress_tokens = n_tokens;
+	g->last_progress_sessions = (int)sessions_done;
+	g->n_progress++;
+}
+
+static void drop(struct got *g)
+{
+	for (int i = 0; i < MAX_SESSIONS; i++)
+		free(g->s[i].token);
+	memset(g, 0, sizeof *g);
+}
+
+static struct nssm_model_card card;
+static const uint32_t labels[N_LABELS] = {2, 0, 1};
+static const double weights[N_LABELS] = {3, 1, 0};
+
+static int setup(void **state)
+{
+	memset(&card, 0, sizeof card);
+	card.cfg = (struct nssm_mamba2_cfg){.D = 16,
+	        .L = 1,
+	        .E = 16,
+	        .H = 1,
+	        .P = 16,
+	        .N = 16,
+	        .G = 1,
+	        .K = 4,
+	        .V = N_TOK + 2,
+	        .Vpad = 48};
+	card.vocab.n_tokens = N_TOK;
+	card.vocab.eot = EOT;
+	card.vocab.pad = PAD;
+	card.vocab.pkt = PKT;
+	card.vocab.n_labels = N_LABELS;
+	for (int i = 0; i < N_LABELS; i++)
+		card.vocab.label[i].id = (uint16_t)(LABEL0 + i);
+	masked = give_nan = false;
+	pkt_closes = true;
+	eot_bias = 0;
+	return 0;
+}
+
+static struct nssm_generator_cfg base_cfg(struct got *g)
+{
+	return (struct nssm_generator_cfg){.seed = 11,
+	        .n_sessions = 100,
+	        .label_idx = labels,
+	        .label_weight = weights,
+	        .n_mix = N_LABELS,
+	        .max_tokens = 700,
+	        .sessions_per_s = 10,
+	        .n_lanes = 16,
+	        .n_threads = 1,
+	        .sampler = {.temperature = 1,
+	                .top_p = 0.95f,
+	                .repetition_penalty = 1.1f,
+	                .repetition_window = 5},
+	        .emit = collect,
+	        .emit_ctx = g,
+	        .progress = progress,
+	        .progress_ctx = g};
+}
+
+/* One session, as plainly as it can be written. */
+static void expect_session(const struct got *g, size_t i, const struct nssm_generator_cfg *cfg)
+{
+	uint64_t idx = g->first + i, hash = 0;
+	struct nssm_rng rng;
+	nssm_rng_init(&rng, cfg->seed, idx, NSSM_RNG_SAMPLE);
+	assert_true(g->s[i].n > cfg->n_prompt);
+	uint16_t *t = g->s[i].token;
+	assert_int_equal(t[0], LABEL0 + nssm_generator_label(cfg, idx));
+	uint64_t n_pkt = 0;
+	for (size_t k = 0; k < g->s[i].n; k++) {
+		n_pkt += t[k] == PKT;
+		hash = mix(hash ^ (uint64_t)(t[k] + 1));
+		if (k + 1 <= cfg->n_prompt) {
+			assert_int_equal(t[k + 1], cfg->prompt[k]);
+			continue;
+		}
+		bool last = k + 1 == g->s[i].n;
+		if (last && (g->s[i].end != NSSM_END_PACKETS || pkt_closes))
+			break;
+		float logits[48], scratch[48];
+		script(logits, hash, 48);
+		const uint64_t *legal = masked && k >= 2 ? &even : NULL;
+		uint16_t want =
+		        nssm_sample(logits, N_TOK, &cfg->sampler, legal, t, (int)k + 1, &rng, scratch);
+		if (last)
+			assert_int_equal(want, PKT); /* one too many, not handed out */
+		else if (want != t[k + 1])
+			fail_msg("session %zu token %zu: %u, expected %u", i, k + 1, t[k + 1], want);
+	}
+	switch (g->s[i].end) {
+	case NSSM_END_EOT:
+		assert_int_equal(t[g->s[i].n - 1], EOT);
+		break;
+	case NSSM_END_PACKETS:
+		assert_int_equal(n_pkt, cfg->max_packets);
+		break;
+	case NSSM_END_TOKENS:
+		assert_int_equal(g->s[i].n, cfg->max_tokens);
+		break;
+	default:
+		fail_msg("session %zu has no end", i);
+	}
+	assert_true(cfg->max_tokens == 0 || g->s[i].n <= cfg->max_tokens);
+	assert_true(cfg->max_packets == 0 || n_pkt <= cfg->max_packets);
+}
+
+static int run(const struct nssm_generator_cfg *cfg)
+{
+	struct nssm_err err = {0};
+	int rc = nssm_generator_run(cfg, &card, NULL, &err);
+	assert_true(rc == 0 || rc == -1234 || err.code == rc);
+	return rc;
+}
+
+static void any_lanes_any_threads(void **state)
+{
+	static const int lanes[] = {1, 2, 7, 16, 40, 150};
+	for (int m = 0; m < 2; m++) {
+		masked = m == 1;
+		for (size_t l = 0; l < sizeof lanes / sizeof *lanes; l++) {
+			for (int threads = 1; threads <= 3; threads++) {
+				static struct got g;
+				struct nssm_generator_cfg cfg = base_cfg(&g);
+				cfg.n_lanes = lanes[l];
+				cfg.n_threads = threads;
+				assert_int_equal(run(&cfg), 0);
+				assert_int_equal(g.n_ended, 100);
+				assert_int_equal(g.last_progress_sessions, 100);
+				size_t n = 0, n_eot = 0;
+				for (size_t i = 0; i < 100; i++) {
+					expect_session(&g, i, &cfg);
+					n += g.s[i].n;
+					n_eot += g.s[i].end == NSSM_END_EOT;
+				}
+				assert_true(n > 2000 && n_eot > 10);
+				/* Each token but a session's last is fed once. */
+				assert_int_equal(g.progress_tokens, n - 100);
+				drop(&g);
+			}
+		}
+	}
+}
+
+static void limits(void **state)
+{
+	eot_bias = -20;
+	for (int closes = 0; closes < 2; closes++) {
+		pkt_closes = closes != 0;
+		static struct got g;
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		cfg.n_sessions = 20;
+		cfg.max_packets = 7;
+		cfg.max_tokens = 0;
+		assert_int_equal(run(&cfg), 0);
+		for (size_t i = 0; i < 20; i++) {
+			expect_session(&g, i, &cfg);
+			assert_int_equal(g.s[i].end, NSSM_END_PACKETS);
+			if (closes)
+				assert_int_equal(g.s[i].token[g.s[i].n - 1], PKT);
+		}
+		drop(&g);
+		cfg.max_packets = 0;
+		cfg.max_tokens = 20000;
+		cfg.n_sessions = 2;
+		assert_int_equal(run(&cfg), 0);
+		for (size_t i = 0; i < 2; i++) {
+			expect_session(&g, i, &cfg);
+			assert_int_equal(g.s[i].end, NSSM_END_TOKENS);
+			assert_true(g.s[i].n_blocks > 5);
+		}
+		drop(&g);
+	}
+}
+
+static void prompt(void **state)
+{
+	static const uint16_t p[] = {1, 2, 3, PKT, 5, 6, PKT, 8};
+	static struct got g;
+	struct nssm_generator_cfg cfg = base_cfg(&g);
+	cfg.prompt = p;
+	cfg.n_prompt = 8;
+	cfg.max_packets = 4;
+	for (int m = 0; m < 2; m++) {
+		masked = m == 1;
+		cfg.n_threads = 1 + m;
+		assert_int_equal(run(&cfg), 0);
+		for (size_t i = 0; i < 100; i++)
+			expect_session(&g, i, &cfg);
+		drop(&g);
+	}
+	/* Limits that the prompt alone reaches are refused, one more is not. */
+	cfg.max_packets = 2;
+	assert_int_equal(run(&cfg), NSSM_EARG);
+	cfg.max_packets = 3;
+	cfg.max_tokens = 9;
+	assert_int_equal(run(&cfg), NSSM_EARG);
+	cfg.max_tokens = 10;
+	assert_int_equal(g.n_blocks, 0);
+	assert_int_equal(run(&cfg), 0);
+	for (size_t i = 0; i < 100; i++)
+		assert_int_equal(g.s[i].n, 10);
+	drop(&g);
+}
+
+static void parts_of_a_run(void **state)
+{
+	static struct got all, part;
+	struct nssm_generator_cfg cfg = base_cfg(&all);
+	assert_int_equal(run(&cfg), 0);
+	cfg.first_session = part.first = 60;
+	cfg.n_sessions = 40;
+	cfg.emit_ctx = cfg.progress_ctx = &part;
+	assert_int_equal(run(&cfg), 0);
+	for (size_t i = 0; i < 40; i++) {
+		assert_int_equal(part.s[i].start_ns, all.s[60 + i].start_ns);
+		assert_int_equal(part.s[i].n, all.s[60 + i].n);
+		assert_memory_equal(part.s[i].token, all.s[60 + i].token, part.s[i].n * 2);
+	}
+	drop(&all);
+	drop(&part);
+}
+
+static void labels_and_starts(void **state)
+{
+	struct nssm_generator_cfg cfg = base_cfg(NULL);
+	int seen[N_LABELS] = {0};
+	uint64_t t = 0;
+	enum { N = 20000 };
+	for (uint64_t i = 0; i < N; i++) {
+		seen[nssm_generator_label(&cfg, i)]++;
+		uint64_t next = nssm_generator_start(&cfg, i, t);
+		assert_true(i == 0 ? next == 0 : next >= t);
+		t = next;
+	}
+	/* Weights: label 2: 3, label 0: 1, label 1: 0. Five standard deviations. */
+	assert_int_equal(seen[1], 0);
+	assert_in_range(seen[2], 15000 - 306, 15000 + 306);
+	assert_int_equal(seen[0] + seen[2], N);
+	/* N−1 gaps of 0.1 s on average; their sum's standard deviation is 0.1 s·sqrt(N). */
+	double mean = (double)t / 1e9 / (N - 1);
+	if (!(fabs(mean - 0.1) < 5 * 0.1 / sqrt(N)))
+		fail_msg("mean gap %g s, expected 0.1", mean);
+	cfg.sessions_per_s = 0;
+	assert_int_equal(nssm_generator_start(&cfg, 5, 0), 0);
+	/* A rate so small that times would overflow: they stand still, they do not wrap. */
+	cfg.sessions_per_s = 1e-300;
+	t = 0;
+	for (uint64_t i = 0; i < 5; i++) {
+		uint64_t next = nssm_generator_start(&cfg, i, t);
+		assert_true(next >= t && next <= 1ull << 62);
+		t = next;
+	}
+}
+
+static void stop_and_failure(void **state)
+{
+	eot_bias = -20;
+	for (int threads = 1; threads <= 2; threads++) {
+		static struct got g;
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		cfg.n_threads = threads;
+		cfg.max_tokens = 0;
+		g.stop_at = 40;
+		assert_int_equal(run(&cfg), NSSM_EINTR);
+		assert_true(g.n_begun == 16 && g.n_ended == 16);
+		for (size_t i = 0; i < 16; i++)
+			assert_int_equal(g.s[i].end, NSSM_END_STOPPED);
+		assert_int_equal(g.last_progress_sessions, 0);
+		drop(&g);
+		g.fail_at = 25;
+		assert_int_equal(run(&cfg), -1234);
+		assert_int_equal(g.n_blocks, 25);
+		drop(&g);
+		give_nan = true;
+		assert_int_equal(run(&cfg), NSSM_ENUM);
+		give_nan = false;
+		drop(&g);
+		/* A stop ends only the runs of its time. */
+		nssm_generator_stop();
+		cfg.max_tokens = 50;
+		assert_int_equal(run(&cfg), 0);
+		drop(&g);
+		cfg.n_sessions = 0;
+		assert_int_equal(run(&cfg), 0);
+		assert_int_equal(g.n_blocks, 0);
+	}
+	card.cfg.V = N_TOK - 1;
+	struct nssm_generator_cfg cfg = base_cfg(NULL);
+	assert_int_equal(run(&cfg), NSSM_EFORMAT);
+}
+
+static void nothing_allocated_in_the_loop(void **state)
+{
+	eot_bias = -20;
+	int n[2];
+	for (int k = 0; k < 2; k++) {
+		static struct got g;
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		cfg.n_threads = 2;
+		cfg.n_sessions = k == 0 ? 20 : 150;
+		cfg.max_tokens = k == 0 ? 10 : 6000;
+		int before = atomic_load(&n_allocs);
+		assert_int_equal(run(&cfg), 0);
+		n[k] = atomic_load(&n_allocs) - before;
+		drop(&g);
+	}
+	assert_in_range(n[0], 1, 1); /* that one is seen at all shows that the count works */
+	assert_int_equal(n[0], n[1]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test_setup(any_lanes_any_threads, setup),
+	        cmocka_unit_test_setup(limits, setup),
+	        cmocka_unit_test_setup(prompt, setup),
+	        cmocka_unit_test_setup(parts_of_a_run, setup),
+	        cmocka_unit_test_setup(labels_and_starts, setup),
+	        cmocka_unit_test_setup(stop_and_failure, setup),
+	        cmocka_unit_test_setup(nothing_allocated_in_the_loop, setup),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
