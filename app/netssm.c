@@ -14,6 +14,7 @@
 
 /* In the order in which a newcomer needs them. Ends with NULL. */
 static const struct nssm_cmd *const commands[] = {
+	&nssm_cmd_prepare,
 	&nssm_cmd_train,
 	&nssm_cmd_generate,
 	&nssm_cmd_bench,

@@ -1,0 +1,512 @@
+#include "replay/ingest.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fts.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "model/corpus.h"
+#include "replay/capture.h"
+#include "replay/labels.h"
+#include "replay/spool.h"
+
+#define NAMED_MOST     5    /* files that a warning names one by one */
+#define PROGRESS_EVERY 4096 /* packets */
+
+/* A capture that was chosen. */
+struct job {
+	char *path;
+	char label[NSSM_LABEL_BYTES];
+	uint64_t bytes;
+};
+
+/* A session that still gets packets. */
+struct open_session {
+	struct nssm_encoder *enc;
+	struct nssm_session_info info;
+	uint64_t prev_ns;
+};
+
+/* Flows seen: 64-bit hashes of (session, flow key), 0 = free. Two flows of one hash among 10^7 in a capture: 1 in 10^5. */
+struct flow_set {
+	uint64_t *slot;
+	size_t n, cap;
+};
+
+struct ingest {
+	const struct nssm_ingest_cfg *cfg;
+	struct nssm_ingest_report *rep;
+	struct nssm_labels *labels;
+	struct job *job;
+	size_t n_jobs, jobs_cap;
+	uint64_t total_bytes, done_bytes, n_packets;
+	struct nssm_vocab *vocab;
+	struct nssm_label_stats *stats; /* [NSSM_VOCAB_MAX] */
+	struct nssm_corpus_writer *w;
+	/* the capture being read */
+	uint32_t label_idx;
+	struct nssm_splitter *splitter;
+	struct nssm_spool *spool;
+	struct open_session *open;
+	uint32_t first_open, n_open, open_cap; /* sessions first_open .. first_open+n_open−1 */
+	struct flow_set flows;
+	uint16_t *tokens;
+};
+
+static void warn(const struct ingest *in, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void warn(const struct ingest *in, const char *fmt, ...)
+{
+	if (in->cfg->warn == NULL)
+		return;
+	char msg[768];
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof msg, fmt, ap);
+	va_end(ap);
+	in->cfg->warn(in->cfg->ctx, msg);
+}
+
+/* --- which captures -------------------------------------------------------------------------------------------- */
+
+static bool is_capture_name(const char *name)
+{
+	static const char *const ext[] = {".pcap", ".pcapng", ".cap", ".pcap.gz", ".pcapng.gz", ".cap.gz"};
+	size_t n = strlen(name);
+	for (size_t i = 0; i < sizeof ext / sizeof *ext; i++) {
+		size_t k = strlen(ext[i]);
+		if (n > k && strcasecmp(name + n - k, ext[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool wanted(const struct nssm_ingest_cfg *cfg, const char *label)
+{
+	for (size_t i = 0; i < cfg->n_only; i++)
+		if (strcmp(cfg->only[i], label) == 0)
+			return true;
+	return cfg->n_only == 0;
+}
+
+/* rel: the path as a CSV would write it. */
+static int choose(struct ingest *in, const char *path, const char *rel, uint64_t bytes, struct nssm_err *err)
+{
+	const struct nssm_ingest_cfg *cfg = in->cfg;
+	const char *label = cfg->label;
+	if (in->labels != NULL) {
+		struct nssm_label_row *row;
+		int rc = nssm_labels_find(in->labels, rel, &row, err);
+		if (rc != 0)
+			return rc;
+		if (row == NULL) {
+			if (in->rep->n_no_row++ < NAMED_MOST)
+				warn(in, "%s: no row in %s, not read", path, cfg->labels);
+			return 0;
+		}
+		if ((cfg->split != NULL && strcmp(row->split, cfg->split) != 0) || !wanted(cfg, row->label)) {
+			in->rep->n_other_split++;
+			return 0;
+		}
+		label = row->label;
+	}
+	if (in->n_jobs == in->jobs_cap) {
+		size_t cap = in->jobs_cap ? in->jobs_cap * 2 : 64;
+		struct job *j = realloc(in->job, cap * sizeof *j);
+		if (j == NULL)
+			return nssm_err_set(err, NSSM_ENOMEM, "no memory for a list of %zu captures", cap);
+		in->job = j;
+		in->jobs_cap = cap;
+	}
+	int added = nssm_vocab_add_label(in->vocab, label, err);
+	if (added < 0) {
+		struct nssm_err why = *err;
+		return nssm_err_set(err, why.code, "%s: %.400s", path, why.msg);
+	}
+	struct job *j = &in->job[in->n_jobs];
+	*j = (struct job){.path = strdup(path), .bytes = bytes};
+	if (j->path == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory", path);
+	snprintf(j->label, sizeof j->label, "%s", label);
+	in->n_jobs++;
+	in->total_bytes += bytes;
+	return 0;
+}
+
+static int by_name(const FTSENT **a, const FTSENT **b)
+{
+	return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
+static int walk(struct ingest *in, const char *root, struct nssm_err *err)
+{
+	struct stat st;
+	if (stat(root, &st) != 0)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot open: %s", root, strerror(errno));
+	if (!S_ISDIR(st.st_mode))
+		return choose(in, root, root, (uint64_t)st.st_size, err);
+	char *paths[] = {(char *)root, NULL};
+	FTS *fts = fts_open(paths, FTS_LOGICAL | FTS_NOCHDIR, by_name);
+	if (fts == NULL)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot list: %s", root, strerror(errno));
+	size_t skip = strlen(root);
+	int rc = 0;
+	FTSENT *e;
+	while (rc == 0 && (e = fts_read(fts)) != NULL) {
+		if (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS)
+			rc = nssm_err_set(err, NSSM_EIO, "%s: cannot read: %s", e->fts_path, strerror(e->fts_errno));
+		if (e->fts_info != FTS_F || !is_capture_name(e->fts_name))
+			continue;
+		const char *rel = e->fts_path + skip;
+		while (*rel == '/')
+			rel++;
+		rc = choose(in, e->fts_path, rel, (uint64_t)e->fts_statp->st_size, err);
+	}
+	fts_close(fts);
+	return rc;
+}
+
+static void warn_unused_rows(struct ingest *in)
+{
+	for (uint32_t i = 0; in->labels != NULL && i < in->labels->n; i++) {
+		const struct nssm_label_row *r = &in->labels->row[i];
+		bool meant = (in->cfg->split == NULL || strcmp(r->split, in->cfg->split) == 0) && wanted(in->cfg, r->label);
+		if (r->used || !meant)
+			continue;
+		if (in->rep->n_rows_unused++ < NAMED_MOST)
+			warn(in, "%s:%u: %s: no such capture was found", in->cfg->labels, r->line, r->file);
+	}
+}
+
+static int find_captures(struct ingest *in, struct nssm_err *err)
+{
+	const struct nssm_ingest_cfg *cfg = in->cfg;
+	int rc = 0;
+	if (cfg->labels != NULL && (rc = nssm_labels_load(&in->labels, cfg->labels, err)))
+		return rc;
+	if (cfg->split != NULL && (in->labels == NULL || !in->labels->has_split))
+		return nssm_err_set(err, NSSM_EARG, "%s: --split %s needs a CSV of labels with the column Split",
+			cfg->labels ? cfg->labels : "prepare", cfg->split);
+	for (size_t i = 0; rc == 0 && i < cfg->n_captures; i++)
+		rc = walk(in, cfg->captures[i], err);
+	if (rc != 0)
+		return rc;
+	warn_unused_rows(in);
+	if (in->n_jobs == 0)
+		return nssm_err_set(err, NSSM_EARG, "no captures to read: %u found without a row in the CSV, %u of another split or label; "
+			"folders are searched for .pcap .pcapng .cap and the same with .gz", in->rep->n_no_row, in->rep->n_other_split);
+	return 0;
+}
+
+/* --- flows ------------------------------------------------------------------------------------------------------- */
+
+static uint64_t flow_hash(uint32_t session, const struct nssm_flow_key *k)
+{
+	/* FNV-1a over the fields (not the struct: it may have padding), then a finaliser so that the low bits are good. */
+	uint64_t h = 0xcbf29ce484222325u;
+	const struct {
+		const void *p;
+		size_t n;
+	} part[] = {{&session, sizeof session}, {k->addr, sizeof k->addr}, {k->port, sizeof k->port}, {&k->proto, 1}};
+	for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+		for (size_t j = 0; j < part[i].n; j++)
+			h = (h ^ ((const uint8_t *)part[i].p)[j]) * 0x100000001b3u;
+	h ^= h >> 32;
+	h *= 0xd6e8feb86659fd93u;
+	h ^= h >> 32;
+	return h ? h : 1;
+}
+
+static bool flow_put(struct flow_set *s, uint64_t h)
+{
+	size_t i = h & (s->cap - 1);
+	while (s->slot[i] != 0 && s->slot[i] != h)
+		i = (i + 1) & (s->cap - 1);
+	bool fresh = s->slot[i] == 0;
+	s->slot[i] = h;
+	return fresh;
+}
+
+/* 1: a flow not seen before, 0: seen, < 0: no memory. */
+static int flow_add(struct flow_set *s, uint64_t h, struct nssm_err *err)
+{
+	if (s->n * 2 >= s->cap) {
+		struct flow_set big = {.cap = s->cap ? s->cap * 2 : 1024, .n = s->n};
+		big.slot = calloc(big.cap, sizeof *big.slot);
+		if (big.slot == NULL)
+			return nssm_err_set(err, NSSM_ENOMEM, "no memory for %zu flows", big.cap);
+		for (size_t i = 0; i < s->cap; i++)
+			if (s->slot[i] != 0)
+				flow_put(&big, s->slot[i]);
+		free(s->slot);
+		*s = big;
+	}
+	int fresh = flow_put(s, h);
+	s->n += (size_t)fresh;
+	return fresh;
+}
+
+/* --- sessions ---------------------------------------------------------------------------------------------------- */
+
+static int append(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *err)
+{
+	return nssm_corpus_append(ctx, tokens, n, err);
+}
+
+/* One session open at a time goes straight into the corpus; many at once wait in the spool. */
+static int put(struct ingest *in, uint32_t session, size_t n, struct nssm_err *err)
+{
+	if (in->spool != NULL)
+		return nssm_spool_add(in->spool, session, in->tokens, n, err);
+	return nssm_corpus_append(in->w, in->tokens, n, err);
+}
+
+static int open_sessions(struct ingest *in, uint32_t session, struct nssm_err *err)
+{
+	while (in->first_open + in->n_open <= session) {
+		if (in->n_open == in->open_cap) {
+			uint32_t cap = in->open_cap ? in->open_cap * 2 : 16;
+			struct open_session *o = realloc(in->open, cap * sizeof *o);
+			if (o == NULL)
+				return nssm_err_set(err, NSSM_ENOMEM, "no memory for %u open sessions", cap);
+			in->open = o;
+			in->open_cap = cap;
+		}
+		struct open_session *o = &in->open[in->n_open];
+		*o = (struct open_session){.info.label_idx = in->label_idx};
+		int rc = nssm_encoder_open(&o->enc, &in->cfg->codec, in->vocab, err);
+		if (rc != 0)
+			return rc;
+		in->n_open++;
+		if (in->spool != NULL && (rc = nssm_spool_add(in->spool, in->first_open + in->n_open - 1, in->tokens, 0, err)))
+			return rc;
+	}
+	return 0;
+}
+
+static int close_session(struct ingest *in, uint32_t session, struct open_session *o, struct nssm_err *err)
+{
+	struct nssm_label_stats *st = &in->stats[in->label_idx];
+	int rc = 0;
+	if (o->info.n_packets == 0) {
+		in->rep->n_empty_sessions++;
+	} else {
+		rc = put(in, session, nssm_encoder_end(o->enc, in->tokens), err);
+		if (rc == 0 && in->spool != NULL)
+			rc = nssm_spool_drain(in->spool, session, append, in->w, err);
+		if (rc == 0)
+			rc = nssm_corpus_end_session(in->w, &o->info, err);
+		/* The published preprocessor rejects captures of one packet, and crashes at what the encoder counted. */
+		bool beyond = o->info.n_packets < 2 || nssm_encoder_n_beyond_paper(o->enc) > 0;
+		in->rep->n_beyond_paper += in->cfg->codec.compat_paper && beyond;
+		in->rep->n_sessions++;
+		st->n_sessions++;
+		st->n_packets += o->info.n_packets;
+		st->n_flows += o->info.n_flows;
+		st->n_tokens += o->info.n_tokens;
+	}
+	nssm_encoder_close(&o->enc);
+	return rc;
+}
+
+static int close_sessions(struct ingest *in, uint32_t n_done, struct nssm_err *err)
+{
+	uint32_t n = n_done - in->first_open;
+	n = n < in->n_open ? n : in->n_open;
+	int rc = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		if (rc == 0)
+			rc = close_session(in, in->first_open + i, &in->open[i], err);
+		else
+			nssm_encoder_close(&in->open[i].enc);
+	}
+	if (n == 0)
+		return rc;
+	memmove(in->open, in->open + n, (in->n_open - n) * sizeof *in->open);
+	in->first_open += n;
+	in->n_open -= n;
+	return rc;
+}
+
+static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pkt *pkt, struct nssm_err *err)
+{
+	struct open_session *o = &in->open[session - in->first_open];
+	struct nssm_label_stats *st = &in->stats[in->label_idx];
+	/* The label comes with the first packet that is taken, so that an empty session leaves nothing. */
+	size_t lead = o->info.n_packets == 0 ? nssm_encoder_begin(o->enc, in->tokens, in->label_idx) : 0;
+	int reason;
+	uint32_t cut;
+	size_t n = nssm_encoder_packet(o->enc, in->tokens + lead, pkt, &reason, &cut);
+	if (n == 0) {
+		st->skipped[reason]++;
+		return 0;
+	}
+	st->n_cut += cut > 0;
+	if (o->info.n_packets == 0)
+		o->info.first_ns = pkt->ts_ns;
+	else if (pkt->ts_ns >= o->prev_ns)
+		nssm_iat_add(&st->iat, pkt->ts_ns - o->prev_ns);
+	else
+		st->n_time_back++;
+	o->prev_ns = o->info.last_ns = pkt->ts_ns;
+	o->info.n_packets++;
+	struct nssm_hdrs h;
+	struct nssm_flow_key key;
+	if (nssm_pkt_parse(&h, pkt->data, pkt->caplen) == NSSM_PKT_OK) {
+		nssm_flow_key(&key, &h, pkt->data);
+		int fresh = flow_add(&in->flows, flow_hash(session, &key), err);
+		if (fresh < 0)
+			return fresh;
+		o->info.n_flows += (uint32_t)fresh;
+	}
+	return put(in, session, lead + n, err);
+}
+
+/* --- captures ---------------------------------------------------------------------------------------------------- */
+
+static int read_packets(struct ingest *in, struct nssm_capture *c, struct nssm_err *err)
+{
+	const struct nssm_capture_info *info = nssm_capture_info(c);
+	struct nssm_pkt pkt;
+	struct nssm_err bad;
+	int rc = 0, got = 1;
+	while (rc == 0 && (got = nssm_capture_next(c, &pkt, &bad)) > 0) {
+		uint32_t session;
+		int belongs = nssm_splitter_packet(in->splitter, &pkt, &session, err);
+		if (belongs < 0)
+			return belongs;
+		if (belongs == 0) {
+			struct nssm_hdrs h;
+			int why = nssm_pkt_parse(&h, pkt.data, pkt.caplen);
+			in->stats[in->label_idx].skipped[why != NSSM_PKT_OK ? why : NSSM_PKT_NOT_TCP_UDP]++;
+			continue;
+		}
+		rc = open_sessions(in, session, err);
+		if (rc == 0)
+			rc = close_sessions(in, nssm_splitter_n_done(in->splitter), err);
+		if (rc == 0)
+			rc = take_packet(in, session, &pkt, err);
+		if (++in->n_packets % PROGRESS_EVERY == 0 && rc == 0 && in->cfg->progress != NULL &&
+			in->cfg->progress(in->cfg->ctx, in->done_bytes + info->read_bytes, in->total_bytes, in->n_packets) != 0)
+			rc = nssm_err_set(err, NSSM_EINTR, "stopped; nothing was written");
+	}
+	if (rc == 0 && got < 0) {
+		in->rep->n_bad_files++;
+		warn(in, "%s; the %llu packets before it are kept", bad.msg, (unsigned long long)info->n_packets);
+	}
+	return rc;
+}
+
+static void add_counts(struct nssm_split_counts *to, const struct nssm_split_counts *c)
+{
+	to->n_packets += c->n_packets;
+	to->n_time_back += c->n_time_back;
+	to->n_not_ip += c->n_not_ip;
+	to->n_unassigned += c->n_unassigned;
+	to->n_over += c->n_over;
+	to->n_flows += c->n_flows;
+	to->n_evicted += c->n_evicted;
+}
+
+static int read_capture(struct ingest *in, const struct job *job, struct nssm_err *err)
+{
+	struct nssm_ingest_report *rep = in->rep;
+	struct nssm_capture *c = NULL;
+	struct nssm_err bad;
+	rep->n_files++;
+	rep->n_bytes += job->bytes;
+	if (nssm_capture_open(&c, job->path, &bad) != 0) {
+		rep->n_bad_files++;
+		warn(in, "%s", bad.msg);
+		return 0;
+	}
+	in->label_idx = (uint32_t)nssm_vocab_find_label(in->vocab, job->label);
+	in->first_open = in->n_open = 0;
+	in->flows.n = 0;
+	if (in->flows.cap > 0)
+		memset(in->flows.slot, 0, in->flows.cap * sizeof *in->flows.slot);
+	int rc = nssm_splitter_open(&in->splitter, &in->cfg->session_split, err);
+	if (rc == 0 && in->cfg->session_split.kind == NSSM_SPLIT_CLIENT)
+		rc = nssm_spool_open(&in->spool, in->cfg->out, in->cfg->spool_bytes ? in->cfg->spool_bytes : NSSM_SPOOL_BYTES, err);
+	if (rc == 0)
+		rc = read_packets(in, c, err);
+	if (rc == 0) {
+		nssm_splitter_end(in->splitter);
+		rc = close_sessions(in, nssm_splitter_n_sessions(in->splitter), err);
+		add_counts(&rep->split, nssm_splitter_counts(in->splitter));
+	}
+	const struct nssm_capture_info *info = nssm_capture_info(c);
+	rep->n_normalised += info->n_normalised;
+	rep->n_short_link += info->n_short_link;
+	rep->n_wirelen_raised += info->n_wirelen_raised;
+	rep->n_bad_time += info->n_bad_time;
+	if (in->spool != NULL)
+		rep->spilled_bytes += nssm_spool_spilled(in->spool);
+	for (uint32_t i = 0; i < in->n_open; i++)
+		nssm_encoder_close(&in->open[i].enc);
+	in->n_open = 0;
+	nssm_spool_close(&in->spool);
+	nssm_splitter_close(&in->splitter);
+	nssm_capture_close(&c);
+	in->done_bytes += job->bytes;
+	return rc;
+}
+
+static int alloc_all(struct ingest *in, struct nssm_err *err)
+{
+	in->vocab = calloc(1, sizeof *in->vocab);
+	in->stats = calloc(NSSM_VOCAB_MAX, sizeof *in->stats);
+	if (in->vocab == NULL || in->stats == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for label statistics");
+	nssm_vocab_init(in->vocab);
+	return 0;
+}
+
+static int run(struct ingest *in, struct nssm_err *err)
+{
+	struct nssm_encoder *probe = NULL;
+	int rc = alloc_all(in, err);
+	if (rc == 0)
+		rc = find_captures(in, err);
+	if (rc == 0)
+		rc = nssm_encoder_open(&probe, &in->cfg->codec, in->vocab, err);
+	if (rc != 0)
+		return rc;
+	in->tokens = calloc(2 * nssm_encoder_max_tokens(probe) + 2, sizeof *in->tokens);
+	nssm_encoder_close(&probe);
+	if (in->tokens == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a packet's tokens");
+	rc = nssm_corpus_create(&in->w, in->cfg->out, &in->cfg->codec, err);
+	for (size_t i = 0; rc == 0 && i < in->n_jobs; i++)
+		rc = read_capture(in, &in->job[i], err);
+	if (rc == 0 && in->cfg->progress != NULL)
+		in->cfg->progress(in->cfg->ctx, in->total_bytes, in->total_bytes, in->n_packets);
+	if (rc == 0 && in->rep->n_sessions == 0)
+		rc = nssm_err_set(err, NSSM_EARG, "%zu captures hold no packet that the codec takes: nothing was written", in->n_jobs);
+	if (rc == 0)
+		rc = nssm_corpus_commit(&in->w, in->vocab, in->stats, in->cfg->made_by, err);
+	return rc;
+}
+
+int nssm_ingest(const struct nssm_ingest_cfg *cfg, struct nssm_ingest_report *report, struct nssm_err *err)
+{
+	assert((cfg->labels == NULL) != (cfg->label == NULL));
+	*report = (struct nssm_ingest_report){0};
+	struct ingest in = {.cfg = cfg, .rep = report};
+	int rc = run(&in, err);
+	nssm_corpus_abort(&in.w);
+	nssm_labels_close(&in.labels);
+	for (size_t i = 0; i < in.n_jobs; i++)
+		free(in.job[i].path);
+	free(in.job);
+	free(in.vocab);
+	free(in.stats);
+	free(in.open);
+	free(in.flows.slot);
+	free(in.tokens);
+	return rc;
+}
