@@ -164,7 +164,7 @@ void nssm_help_man(FILE *out, const struct nssm_cmd *const *cmds)
 	      ".TP\n.B \\-h, \\-\\-help\nhelp for the command\n.TP\n.B \\-\\-\nends the flags\n",
 	        out);
 	section(out, "PROFILES");
-	fputs("A profile is a YAML file of sections and keys; a flag named\n.B \\-\\-seq\\-tokens\nis the "
+	fputs("A profile is a YAML file of sections and keys; a flag named\n.B \\%\\-\\-seq\\-tokens\nis the "
 	      "key\n.B seq_tokens\n"
 	      "in the section shown beside it.\nOne profile may hold keys of several commands; each takes "
 	      "its own.\n"

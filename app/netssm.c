@@ -46,8 +46,8 @@ static int unknown_command(const char *name)
 		nssm_nearest_offer(&near, commands[i]->name);
 	const char *best = nssm_nearest_get(&near);
 	char msg[256];
-	snprintf(msg, sizeof msg, "'%.64s': unknown command%s%s; see netssm --help", name,
-	        best != NULL ? "; did you mean " : "", best != NULL ? best : "");
+	snprintf(msg, sizeof msg, "'%.64s': unknown command; %s%s%s", name, best != NULL ? "did you mean " : "",
+	        best != NULL ? best : "see netssm --help", best != NULL ? "?" : "");
 	return complain(EXIT_USAGE, msg);
 }
 
