@@ -4,7 +4,8 @@ agree everywhere, an orderly end on SIGINT.
 
 usage: generate_valid.py NETSSM CKPT_TOOL RENDER_TOOL     exit 77 without tshark, capinfos or scapy
 A small model with random weights spells next to no packet, so two more sources stand beside it: a prompt, and a
-session's tokens with some replaced at random (RENDER_TOOL; real ones where NETSSM_CORPUS is set). A trained model is tried too where NETSSM_MODEL names one.
+session's tokens with some replaced at random (RENDER_TOOL; real ones where NETSSM_CORPUS is set). A trained model is tried too
+where NETSSM_MODEL names one.
 Every dissector above TCP and UDP is off, so that what tshark says is about the headers."""
 import collections
 import json
@@ -49,10 +50,11 @@ def n_packets(path):
 
 def tshark_accepts(path, expected, config, what):
     """No error of dissection, no wrong checksum, times that do not go back."""
-    protocols = run("tshark", "-G", "protocols").stdout
-    names = [line.split("\t")[2] for line in protocols.splitlines()]
-    with open(os.path.join(config, "disabled_protos"), "w") as f:
-        f.writelines(n + "\n" for n in names if n not in KEEP and not n.startswith(KEEP_UNDER))
+    disabled = os.path.join(config, "disabled_protos")
+    if not os.path.exists(disabled):
+        names = [line.split("\t")[2] for line in run("tshark", "-G", "protocols").stdout.splitlines()]
+        with open(disabled, "w") as f:
+            f.writelines(n + "\n" for n in names if n not in KEEP and not n.startswith(KEEP_UNDER))
     fields = ["frame.number", "frame.time_epoch", "frame.protocols", "_ws.malformed", "_ws.expert.severity",
               "_ws.expert.message", "ip.checksum.status", "tcp.checksum.status", "udp.checksum.status"]
     cmd = ["tshark", "-r", path, "-T", "fields", "-E", "aggregator=|"]
