@@ -58,7 +58,7 @@ const char *nssm_pkt_reason_help(int reason)
 const char *nssm_pkt_repair_name(int bit_idx)
 {
 	static const char *const name[NSSM_REPAIR_N_BITS] = {"ip_length", "udp_length", "ip_checksum",
-	        "l4_checksum", "ip_options", "tcp_options", "fragment", "reserved_bits"};
+	        "l4_checksum", "ip_options", "tcp_options", "fragment", "reserved_bits", "source_mac"};
 	return bit_idx >= 0 && bit_idx < NSSM_REPAIR_N_BITS ? name[bit_idx] : "unknown";
 }
 

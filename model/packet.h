@@ -68,11 +68,12 @@ enum nssm_pkt_repair_bit {
 	NSSM_REPAIR_UDP_LEN = 1 << 1,
 	NSSM_REPAIR_IP_CSUM = 1 << 2,
 	NSSM_REPAIR_L4_CSUM = 1 << 3,     /* nearly always, as payload is filled: not counted as a defect */
-	NSSM_REPAIR_IP_OPTIONS = 1 << 4,  /* malformed option list: the rest became no-ops (also of IPv6 extension headers) */
+	NSSM_REPAIR_IP_OPTIONS = 1 << 4,  /* malformed option list: the rest became padding (also in IPv6 extension headers) */
 	NSSM_REPAIR_TCP_OPTIONS = 1 << 5,
 	NSSM_REPAIR_FRAGMENT = 1 << 6,    /* fragment bits cleared */
 	NSSM_REPAIR_TCP_FLAGS = 1 << 7,   /* reserved bits cleared (TCP's and IPv4's) */
-	NSSM_REPAIR_N_BITS = 8
+	NSSM_REPAIR_SRC_MAC = 1 << 8,     /* a source that is a group address became an individual one */
+	NSSM_REPAIR_N_BITS = 9
 };
 const char *nssm_pkt_repair_name(int bit_idx);
 

@@ -10,6 +10,11 @@
 #define IP6_LEN 40u
 #define TCP     6u
 #define UDP     17u
+#define HBH     0u
+#define ROUTE   43u
+#define FRAG    44u
+#define AH      51u
+#define DEST    60u
 
 static uint32_t get16(const uint8_t *p)
 {
@@ -94,6 +99,10 @@ static bool tcp_option_ok(const uint8_t *o, uint32_t len)
 		return mptcp_ok(o, len);
 	case 34: /* fast open, RFC 7413: no cookie or 4 to 16 bytes, even */
 		return len == 2 || (len >= 6 && len <= 18 && len % 2 == 0);
+	case 76: /* Riverbed's probe: its forms are not published */
+		return false;
+	case 78:
+		return len == 16;
 	case 253: /* experiments carry an identifier, RFC 6994 */
 	case 254:
 		return len >= 4;
@@ -102,13 +111,26 @@ static bool tcp_option_ok(const uint8_t *o, uint32_t len)
 	}
 }
 
+/* Commercial security option (draft-ietf-cipso-ipsecurity-01): tags of type, length, at least an alignment
+ * and a level. */
+static bool cipso_ok(const uint8_t *o, uint32_t len)
+{
+	if (len < 10)
+		return false;
+	uint32_t i = 6;
+	while (i + 4 <= len && o[i + 1] >= 4 && o[i + 1] <= len - i)
+		i += o[i + 1];
+	return i == len;
+}
+
 static bool ip_option_ok(const uint8_t *o, uint32_t len)
 {
 	switch (o[0]) {
-	case 7: /* record route; loose and strict source route: pointer to a slot or just behind the last */
-	case 131:
-	case 137:
+	case 7: /* record route: pointer to a slot or just behind the last */
 		return len >= 7 && (len - 3) % 4 == 0 && o[2] >= 4 && o[2] % 4 == 0 && o[2] <= len + 1u;
+	case 131: /* source routes: used up, or the checksum's destination is another than the header's */
+	case 137:
+		return len >= 7 && (len - 3) % 4 == 0 && o[2] == len + 1u;
 	case 68: { /* timestamp: plain stamps, or pairs with addresses */
 		uint32_t slot = (len >= 4 && (o[3] & 15) != 0) ? 8 : 4;
 		return len >= 4 + slot && (len - 4) % slot == 0 && o[2] >= 5 && (o[2] - 5u) % slot == 0 &&
@@ -119,8 +141,17 @@ static bool ip_option_ok(const uint8_t *o, uint32_t len)
 	case 11:  /* MTU probe and reply */
 	case 12:
 		return len == 4;
-	case 130: /* security, RFC 1108 or RFC 791's */
+	case 82: /* traceroute, RFC 1393 */
+		return len == 12;
+	case 130: /* security, RFC 1108: the low bit of an authority byte says that another follows */
+		for (uint32_t i = 3; i < len; i++)
+			if ((o[i] & 1) != (i + 1 < len))
+				return false;
 		return len >= 3;
+	case 133: /* extended security: a format code at least */
+		return len >= 3;
+	case 134: /* CIPSO: a 4-byte domain, then tags with lengths of their own */
+		return cipso_ok(o, len);
 	case 25: /* quick start */
 		return len == 8;
 	default:
@@ -133,15 +164,21 @@ static bool ip_option_ok(const uint8_t *o, uint32_t len)
 static bool mend_options(uint8_t *o, uint32_t n, bool (*ok)(const uint8_t *, uint32_t))
 {
 	for (uint32_t i = 0; i < n;) {
-		if (o[i] == 0)
-			return false;
+		if (o[i] == 0) { /* what follows must be zero, RFC 9293 section 3.1 */
+			uint32_t dirty = 0;
+			for (; i < n; i++) {
+				dirty |= o[i];
+				o[i] = 0;
+			}
+			return dirty != 0;
+		}
 		if (o[i] == 1) {
 			i++;
 			continue;
 		}
 		uint32_t len = i + 1 < n ? o[i + 1] : 0;
 		if (len < 2 || len > n - i || !ok(o + i, len)) {
-			memset(o + i, 1, n - i);
+			memset(o + i, 0, n - i);
 			return true;
 		}
 		i += len;
@@ -192,24 +229,26 @@ static bool mend_options6(uint8_t *o, uint32_t n)
 /* --- headers
  * --------------------------------------------------------------------------------------------------- */
 
-/* IPv6 extension headers in [off, end). A fragment header becomes an atomic one (RFC 6946); a routing header
- * has arrived (no segments left), so that the destination is the one the checksum is made with. */
-static void mend_ext(uint8_t *frame, uint32_t off, uint32_t end, uint8_t proto, unsigned *bits)
+/* IPv6 extension headers in [off, end); *next names the first. A fragment header becomes an atomic one (RFC
+ * 6946). A routing header, and a hop-by-hop header that is not the first, become destination options with
+ * nothing in them: the former would make the checksum's destination another one, the latter must not be (RFC
+ * 8200, section 4.1). */
+static void mend_ext(uint8_t *frame, uint32_t off, uint32_t end, uint8_t *next, unsigned *bits)
 {
-	while (off < end) {
+	for (bool first = true; off < end; first = false) {
 		uint8_t *e = frame + off;
-		uint32_t len = proto == 44 ? 8 : proto == 51 ? (e[1] + 2u) * 4 : (e[1] + 1u) * 8;
-		if (proto == 44) {
+		uint32_t len = *next == FRAG ? 8 : *next == AH ? (e[1] + 2u) * 4 : (e[1] + 1u) * 8;
+		if (*next == FRAG) {
 			if (e[1] != 0 || get16(e + 2) != 0)
 				*bits |= NSSM_REPAIR_FRAGMENT;
 			e[1] = e[2] = e[3] = 0;
-		} else if (proto == 43) {
-			if (e[3] != 0)
-				*bits |= NSSM_REPAIR_IP_OPTIONS;
-			e[3] = 0;
-		} else if (proto != 51 && mend_options6(e + 2, len - 2))
+		} else if (*next == ROUTE || (*next == HBH && !first)) {
+			*next = DEST;
+			pad6(e + 2, len - 2);
 			*bits |= NSSM_REPAIR_IP_OPTIONS;
-		proto = e[0];
+		} else if (*next != AH && mend_options6(e + 2, len - 2))
+			*bits |= NSSM_REPAIR_IP_OPTIONS;
+		next = e;
 		off += len;
 	}
 }
@@ -219,7 +258,7 @@ static void mend_ip(uint8_t *frame, const struct nssm_hdrs *h, unsigned *bits)
 {
 	uint8_t *ip = frame + h->l3_off;
 	if (h->ip_version == 6) {
-		mend_ext(frame, h->l3_off + IP6_LEN, h->l4_off, ip[6], bits);
+		mend_ext(frame, h->l3_off + IP6_LEN, h->l4_off, ip + 6, bits);
 		return;
 	}
 	uint32_t frag = get16(ip + 6);
@@ -299,6 +338,9 @@ int nssm_pkt_repair(uint8_t *frame, uint32_t cap, uint32_t n_known, uint32_t *fr
 	int rc = nssm_pkt_walk(&h, frame, n_known);
 	if (rc != NSSM_PKT_OK)
 		return rc == NSSM_PKT_CUT ? NSSM_PKT_SHORT : rc;
+	if ((frame[6] & 1) != 0)
+		*repaired |= NSSM_REPAIR_SRC_MAC;
+	frame[6] &= 0xfe;
 	mend_ip(frame, &h, repaired);
 	uint32_t ip_len = mend_ip_len(frame, cap, &h, repaired);
 	uint32_t len = h.l3_off + ip_len;

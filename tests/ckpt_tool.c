@@ -1,6 +1,7 @@
 /* ckpt_tool — a test's helper:
- *   ckpt_tool make DIR DTYPE SEED   saves a small model with random weights (DTYPE fp32, bf16, fp16)
- *   ckpt_tool copy DIR OUT DTYPE     loads a checkpoint and saves it again
+ *   ckpt_tool make DIR DTYPE SEED [LABEL…]   saves a small model with random weights (DTYPE fp32, bf16, fp16)
+ *                                   that knows these labels (none given: web)
+ *   ckpt_tool copy DIR OUT DTYPE    loads a checkpoint and saves it again
  *   ckpt_tool logits DIR TOKEN…     loads a checkpoint, feeds the tokens, prints each row of logits as %.9g numbers */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,15 +20,17 @@ static enum nssm_dtype dtype_of(const char *name)
 	return strcmp(name, "bf16") == 0 ? NSSM_BF16 : strcmp(name, "fp16") == 0 ? NSSM_F16 : NSSM_F32;
 }
 
-static int make(const char *dir, const char *dtype, uint64_t seed)
+static int make(const char *dir, const char *dtype, uint64_t seed, char **label, int n_labels)
 {
 	struct nssm_err err = {0};
 	struct nssm_model_card card = {.codec = {.kind = NSSM_CODEC_RAW, .version = 1, .pkt_len = 128}};
 	nssm_vocab_init(&card.vocab);
-	if (nssm_vocab_add_label(&card.vocab, "web", &err) < 0 ||
-		nssm_mamba2_cfg_init(&card.cfg, 48, 2, 2, 16, 16, 4, (int)card.vocab.n_tokens, 16, 32, &err) != 0)
+	for (int i = 0; i < n_labels || i == 0; i++)
+		if (nssm_vocab_add_label(&card.vocab, n_labels > 0 ? label[i] : "web", &err) < 0)
+			return die(&err);
+	if (nssm_mamba2_cfg_init(&card.cfg, 48, 2, 2, 16, 16, 4, (int)card.vocab.n_tokens, 16, 32, &err) != 0)
 		return die(&err);
-	card.iat = calloc(1, sizeof *card.iat);
+	card.iat = calloc(card.vocab.n_labels, sizeof *card.iat);
 	float *params = calloc(nssm_mamba2_param_floats(&card.cfg), sizeof *params);
 	if (card.iat == NULL || params == NULL)
 		return 1;
@@ -88,12 +91,13 @@ static int logits(const char *path, char **tokens, int n)
 
 int main(int argc, char **argv)
 {
-	if (argc == 5 && strcmp(argv[1], "make") == 0)
-		return make(argv[2], argv[3], (uint64_t)atoll(argv[4]));
+	if (argc >= 5 && strcmp(argv[1], "make") == 0)
+		return make(argv[2], argv[3], (uint64_t)atoll(argv[4]), argv + 5, argc - 5);
 	if (argc == 5 && strcmp(argv[1], "copy") == 0)
 		return copy(argv[2], argv[3], argv[4]);
 	if (argc >= 4 && strcmp(argv[1], "logits") == 0)
 		return logits(argv[2], argv + 3, argc - 3);
-	fprintf(stderr, "usage: ckpt_tool make DIR DTYPE SEED | ckpt_tool copy DIR OUT DTYPE | ckpt_tool logits DIR TOKEN...\n");
+	fprintf(stderr, "usage: ckpt_tool make DIR DTYPE SEED [LABEL...] | ckpt_tool copy DIR OUT DTYPE |\n"
+			"       ckpt_tool logits DIR TOKEN...\n");
 	return 2;
 }

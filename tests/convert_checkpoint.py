@@ -118,6 +118,7 @@ def same(path, state, dtype):
         assert got[name][1].shape == x.shape and got[name][1].tobytes() == x.tobytes(), (dtype, name)
 
 
+sys.dont_write_bytecode = True
 spec = importlib.util.spec_from_file_location("converter", CONVERTER)
 converter = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(converter)

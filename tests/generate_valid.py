@@ -1,4 +1,4 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 """netssm generate from the outside: same bytes for any lanes and threads, captures that other programs accept, counts that
 agree everywhere, an orderly end on SIGINT.
 
@@ -199,7 +199,7 @@ def interrupted(model, tmp, session):
 
 
 def replaced_tokens(tmp, session, n):
-    for per_mille in (0,):
+    for per_mille in (0, 5, 50):
         out = os.path.join(tmp, f"replaced{per_mille}.pcap")
         made, packets, rejected = map(int, run(RENDER_TOOL, session, out, n, 7, per_mille).stdout.split())
         check(made == packets + rejected and packets > 0, f"{made} made, {packets} written, {rejected} rejected")
