@@ -17,6 +17,7 @@ static const struct nssm_cmd *const commands[] = {
 	&nssm_cmd_prepare,
 	&nssm_cmd_train,
 	&nssm_cmd_generate,
+	&nssm_cmd_info,
 	&nssm_cmd_bench,
 	NULL,
 };

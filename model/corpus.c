@@ -1,6 +1,6 @@
 /* Layout, little-endian. Every block starts at a multiple of 64 bytes, in this order and without anything between:
  *
- *   header    128 bytes: struct header
+ *   header    192 bytes: struct header, zeros
  *   tokens    uint16 each, session after session
  *   stripes   uint32 each: CRC-32 of every 1 MiB of the token block (the last one shorter)
  *   sessions  48 bytes each: struct nssm_session_info, in the order of their tokens

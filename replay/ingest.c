@@ -12,6 +12,7 @@
 
 #include "model/corpus.h"
 #include "replay/capture.h"
+#include "replay/flowset.h"
 #include "replay/labels.h"
 #include "replay/spool.h"
 
@@ -32,12 +33,6 @@ struct open_session {
 	uint64_t prev_ns;
 };
 
-/* Flows seen: 64-bit hashes of (session, flow key), 0 = free. Two flows of one hash among 10^7 in a capture: 1 in 10^5. */
-struct flow_set {
-	uint64_t *slot;
-	size_t n, cap;
-};
-
 struct ingest {
 	const struct nssm_ingest_cfg *cfg;
 	struct nssm_ingest_report *rep;
@@ -54,7 +49,7 @@ struct ingest {
 	struct nssm_spool *spool;
 	struct open_session *open;
 	uint32_t first_open, n_open, open_cap; /* sessions first_open .. first_open+n_open−1 */
-	struct flow_set flows;
+	struct nssm_flow_set flows; /* of the sessions that are open */
 	uint16_t *tokens;
 };
 
@@ -202,54 +197,6 @@ static int find_captures(struct ingest *in, struct nssm_err *err)
 	return 0;
 }
 
-/* --- flows ------------------------------------------------------------------------------------------------------- */
-
-static uint64_t flow_hash(uint32_t session, const struct nssm_flow_key *k)
-{
-	/* FNV-1a over the fields (not the struct: it may have padding), then a finaliser so that the low bits are good. */
-	uint64_t h = 0xcbf29ce484222325u;
-	const struct {
-		const void *p;
-		size_t n;
-	} part[] = {{&session, sizeof session}, {k->addr, sizeof k->addr}, {k->port, sizeof k->port}, {&k->proto, 1}};
-	for (size_t i = 0; i < sizeof part / sizeof *part; i++)
-		for (size_t j = 0; j < part[i].n; j++)
-			h = (h ^ ((const uint8_t *)part[i].p)[j]) * 0x100000001b3u;
-	h ^= h >> 32;
-	h *= 0xd6e8feb86659fd93u;
-	h ^= h >> 32;
-	return h ? h : 1;
-}
-
-static bool flow_put(struct flow_set *s, uint64_t h)
-{
-	size_t i = h & (s->cap - 1);
-	while (s->slot[i] != 0 && s->slot[i] != h)
-		i = (i + 1) & (s->cap - 1);
-	bool fresh = s->slot[i] == 0;
-	s->slot[i] = h;
-	return fresh;
-}
-
-/* 1: a flow not seen before, 0: seen, < 0: no memory. */
-static int flow_add(struct flow_set *s, uint64_t h, struct nssm_err *err)
-{
-	if (s->n * 2 >= s->cap) {
-		struct flow_set big = {.cap = s->cap ? s->cap * 2 : 1024, .n = s->n};
-		big.slot = calloc(big.cap, sizeof *big.slot);
-		if (big.slot == NULL)
-			return nssm_err_set(err, NSSM_ENOMEM, "no memory for %zu flows", big.cap);
-		for (size_t i = 0; i < s->cap; i++)
-			if (s->slot[i] != 0)
-				flow_put(&big, s->slot[i]);
-		free(s->slot);
-		*s = big;
-	}
-	int fresh = flow_put(s, h);
-	s->n += (size_t)fresh;
-	return fresh;
-}
-
 /* --- sessions ---------------------------------------------------------------------------------------------------- */
 
 static int append(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *err)
@@ -329,6 +276,9 @@ static int close_sessions(struct ingest *in, uint32_t n_done, struct nssm_err *e
 	memmove(in->open, in->open + n, (in->n_open - n) * sizeof *in->open);
 	in->first_open += n;
 	in->n_open -= n;
+	/* Sessions that follow one another: the one just begun has no packet yet. */
+	if (in->spool == NULL)
+		nssm_flow_set_clear(&in->flows);
 	return rc;
 }
 
@@ -358,7 +308,7 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 	struct nssm_flow_key key;
 	if (nssm_pkt_parse(&h, pkt->data, pkt->caplen) == NSSM_PKT_OK) {
 		nssm_flow_key(&key, &h, pkt->data);
-		int fresh = flow_add(&in->flows, flow_hash(session, &key), err);
+		int fresh = nssm_flow_set_add(&in->flows, session, &key, err);
 		if (fresh < 0)
 			return fresh;
 		o->info.n_flows += (uint32_t)fresh;
@@ -426,9 +376,7 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	}
 	in->label_idx = (uint32_t)nssm_vocab_find_label(in->vocab, job->label);
 	in->first_open = in->n_open = 0;
-	in->flows.n = 0;
-	if (in->flows.cap > 0)
-		memset(in->flows.slot, 0, in->flows.cap * sizeof *in->flows.slot);
+	nssm_flow_set_clear(&in->flows);
 	int rc = nssm_splitter_open(&in->splitter, &in->cfg->session_split, err);
 	if (rc == 0 && in->cfg->session_split.kind == NSSM_SPLIT_CLIENT)
 		rc = nssm_spool_open(&in->spool, in->cfg->out, in->cfg->spool_bytes ? in->cfg->spool_bytes : NSSM_SPOOL_BYTES, err);
@@ -506,7 +454,7 @@ int nssm_ingest(const struct nssm_ingest_cfg *cfg, struct nssm_ingest_report *re
 	free(in.vocab);
 	free(in.stats);
 	free(in.open);
-	free(in.flows.slot);
+	nssm_flow_set_free(&in.flows);
 	free(in.tokens);
 	return rc;
 }
