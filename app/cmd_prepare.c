@@ -76,6 +76,7 @@ static int settings(struct nssm_ingest_cfg *cfg, struct nssm_conf *conf, struct 
 	cfg->split = nssm_conf_str(conf, NSSM_K_SPLIT);
 	cfg->n_only = nssm_conf_list(conf, NSSM_K_ONLY, &cfg->only);
 	cfg->out = nssm_conf_str(conf, NSSM_K_CORPUS_OUT);
+	cfg->strict = nssm_conf_bool(conf, NSSM_K_STRICT);
 	cfg->codec = (struct nssm_codec_cfg){.kind = NSSM_CODEC_RAW, .version = 1,
 		.pkt_len = (uint32_t)nssm_conf_int(conf, NSSM_K_PKT_LEN),
 		.compat_paper = strcmp(nssm_conf_str(conf, NSSM_K_COMPAT), "paper") == 0};
@@ -99,6 +100,7 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 		nssm_conf_str(conf, NSSM_K_SESSION_SPLIT), "labels", cfg.labels, "label", cfg.label, "split", cfg.split);
 	cfg.made_by = made_by;
 	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
 	nssm_progress_init(&bar, nssm_conf_str(conf, NSSM_K_PROGRESS));
 	struct nssm_ingest_report r;
 	rc = nssm_ingest(&cfg, &r, err);

@@ -262,6 +262,11 @@ static int check_block(const struct nssm_corpus *c, const struct block *b, const
 		return nssm_err_set(err, NSSM_EFORMAT, "%s: offset %zu: block %s: expected it at %" PRIu64 " inside %" PRIu64 " bytes, "
 			"found offset %" PRIu64 ", %" PRIu64 " items of %zu bytes", c->path, (size_t)((const char *)b - (const char *)&c->h),
 			name, want, len, b->off, b->n, each);
+	/* No CRC covers what lies between blocks. */
+	for (uint64_t i = *end; i < want; i++)
+		if (c->map.data[i] != 0)
+			return nssm_err_set(err, NSSM_EFORMAT, "%s: offset %" PRIu64 ": expected 0 before block %s, found %u: the file is "
+				"damaged", c->path, i, name, c->map.data[i]);
 	*end = b->off + b->n * each;
 	uint32_t found = crc ? crc_of(block_at(c, b), b->n * each) : 0;
 	if (crc && found != b->crc)
@@ -288,7 +293,7 @@ static int check_header(struct nssm_corpus *c, struct nssm_err *err)
 	if (h->file_len != c->map.len)
 		return nssm_err_set(err, NSSM_EFORMAT, "%s: %zu bytes, its header says %" PRIu64 ": the file is cut or was added to",
 			c->path, c->map.len, h->file_len);
-	uint64_t end = HEADER_BYTES;
+	uint64_t end = sizeof *h;
 	int rc;
 	if ((rc = check_block(c, &h->tokens, "tokens", sizeof(uint16_t), &end, false, err)) ||
 		(rc = check_block(c, &h->stripes, "stripes", sizeof(uint32_t), &end, true, err)) ||

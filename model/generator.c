@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/measure.h"
 #include "base/philox.h"
 #include "model/codec.h"
 
@@ -103,13 +103,6 @@ struct worker {
 	float *logits, *step_scratch, *sample_scratch;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static bool stopped(const struct run *r)
 {
 	return atomic_load(&stops) != r->stops_before;
@@ -147,7 +140,7 @@ static void show_progress(struct run *r, bool last)
 {
 	if (r->cfg->progress == NULL)
 		return;
-	uint64_t now = now_ns();
+	uint64_t now = nssm_now_ns();
 	if (!last && now - atomic_load(&r->progress_ns) < PROGRESS_NS)
 		return;
 	/* Who finds the lock taken has something better to do than to wait for a drawing. */
@@ -394,10 +387,12 @@ static int check(struct run *r, struct nssm_err *err)
 		return nssm_err_set(err, NSSM_EARG,
 		        "label and prompt are %zu tokens; a session may have %llu", cfg->n_prompt + 1,
 		        (unsigned long long)cfg->max_tokens);
-	if (cfg->max_packets > 0 && r->prompt_pkt + r->pkt_closes > cfg->max_packets)
+	bool in_packet = r->pkt_closes && cfg->n_prompt > 0 && cfg->prompt[cfg->n_prompt - 1] != v->pkt;
+	uint64_t has = r->prompt_pkt + in_packet;
+	if (cfg->max_packets > 0 && (has > cfg->max_packets || (has == cfg->max_packets && r->pkt_closes && !in_packet)))
 		return nssm_err_set(err, NSSM_EARG,
-		        "the prompt has more packets than the %llu that a session may have",
-		        (unsigned long long)cfg->max_packets);
+		        "the prompt has %llu packets, a session may have %llu: nothing is left to generate",
+		        (unsigned long long)has, (unsigned long long)cfg->max_packets);
 	return 0;
 }
 
@@ -431,7 +426,7 @@ int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_m
 	if (cfg->n_prompt > 0)
 		memcpy(r.head + 1, cfg->prompt, cfg->n_prompt * sizeof *cfg->prompt);
 	pthread_mutex_init(&r.lock, NULL);
-	atomic_store(&r.progress_ns, now_ns());
+	atomic_store(&r.progress_ns, nssm_now_ns());
 
 	int started = 1;
 	while (started < n_threads && pthread_create(&w[started].thread, NULL, work, &w[started]) == 0)

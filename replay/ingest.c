@@ -346,6 +346,8 @@ static int read_packets(struct ingest *in, struct nssm_capture *c, struct nssm_e
 	}
 	if (rc == 0 && got < 0) {
 		in->rep->n_bad_files++;
+		if (in->cfg->strict)
+			return nssm_err_set(err, bad.code, "%s", bad.msg);
 		warn(in, "%s; the %llu packets before it are kept", bad.msg, (unsigned long long)info->n_packets);
 	}
 	return rc;
@@ -371,6 +373,8 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	rep->n_bytes += job->bytes;
 	if (nssm_capture_open(&c, job->path, &bad) != 0) {
 		rep->n_bad_files++;
+		if (in->cfg->strict)
+			return nssm_err_set(err, bad.code, "%s", bad.msg);
 		warn(in, "%s", bad.msg);
 		return 0;
 	}

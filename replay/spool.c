@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,7 +89,7 @@ static int spill_item(struct nssm_spool *s, struct item *it, struct nssm_err *er
 static int spill(struct nssm_spool *s, struct nssm_err *err)
 {
 	if (s->file == NULL) {
-		int fd = mkstemp(s->path);
+		int fd = mkostemp(s->path, O_CLOEXEC);
 		if (fd < 0)
 			return nssm_err_set(err, NSSM_EIO, "%s: cannot create a temporary file: %s", s->path, strerror(errno));
 		unlink(s->path);
