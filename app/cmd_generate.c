@@ -234,8 +234,8 @@ static int encode_prompt(struct run *r, struct nssm_capture *cap, struct nssm_en
 			r->prompt_skipped++;
 			continue;
 		}
-		if (room - n < k) {
-			room = 2 * room + k;
+		if (room - n < k + 1) {
+			room = 2 * room + k + 1;
 			uint16_t *p = realloc(r->prompt, room * sizeof *p);
 			if (p == NULL) {
 				rc = nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for its tokens", path);
@@ -253,6 +253,9 @@ static int encode_prompt(struct run *r, struct nssm_capture *cap, struct nssm_en
 	if (n == 0)
 		return nssm_err_set(
 		        err, NSSM_EARG, "%s: no packet in it that the codec takes (TCP or UDP)", path);
+	/* Closed, or the model would have to say where the last packet ends. */
+	if (nssm_codec_pkt_closes(&r->card.codec))
+		r->prompt[n++] = r->card.vocab.pkt;
 	r->gen.prompt = r->prompt;
 	r->gen.n_prompt = n;
 	return 0;

@@ -176,6 +176,6 @@ void nssm_help_man(FILE *out, const struct nssm_cmd *const *cmds)
 	        out);
 	section(out, "EXIT STATUS");
 	fputs(".TP\n.B 0\nwell\n.TP\n.B 1\nan error, named on standard error\n.TP\n.B 2\na command line that "
-	      "makes no sense\n",
+	      "makes no sense\n.TP\n.B 130\nstopped by SIGINT\n",
 	        out);
 }

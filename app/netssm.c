@@ -84,7 +84,10 @@ static int run(const struct nssm_cmd *cmd, int argc, char **argv)
 	if (rc == 0)
 		rc = cmd->run(conf, pos, n_pos, &err);
 	nssm_conf_close(&conf);
-	return rc == 0 ? EXIT_OK : complain(rc == NSSM_EINTR ? EXIT_STOPPED : EXIT_ERROR, err.msg);
+	if (rc == 0)
+		return EXIT_OK;
+	const char *msg = err.msg[0] != '\0' ? err.msg : "failed without saying why";
+	return complain(rc == NSSM_EINTR ? EXIT_STOPPED : EXIT_ERROR, msg);
 }
 
 static int help(int argc, char **argv)

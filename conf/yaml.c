@@ -139,6 +139,15 @@ static int unknown_key(struct load *l, const char *section, const char *name)
 	return did_you_mean(l, full, "unknown key", &near);
 }
 
+/* "model" of "model.d_model". */
+static void section_of(char section[NSSM_NEAREST_BYTES], const char *key)
+{
+	size_t n = strcspn(key, ".");
+	assert(n < NSSM_NEAREST_BYTES);
+	memcpy(section, key, n);
+	section[n] = '\0';
+}
+
 static int unknown_section(struct load *l, const char *name)
 {
 	char quoted[CONF_QUOTE_MAX];
@@ -147,12 +156,13 @@ static int unknown_section(struct load *l, const char *name)
 	for (int i = 0; i < NSSM_N_KEYS; i++) {
 		const char *key = nssm_conf_key(i)->name;
 		char section[NSSM_NEAREST_BYTES];
-		snprintf(section, sizeof section, "%.*s", (int)strcspn(key, "."), key);
+		section_of(section, key);
 		nssm_nearest_offer(&near, section);
 		/* A key without its section, or "model.d_model" written flat. */
 		if (strcmp(strrchr(key, '.') + 1, name) == 0 || strcmp(key, name) == 0) {
 			snprintf(quoted, sizeof quoted, "%s", name);
-			snprintf(near.best, sizeof near.best, "%.20s: {%.30s: …}", section, strrchr(key, '.') + 1);
+			snprintf(near.best, sizeof near.best, "%.20s: {%.30s: …}", section,
+			        strrchr(key, '.') + 1);
 			break;
 		}
 	}
@@ -225,15 +235,13 @@ static int load_section(struct load *l)
 {
 	if (l->event.type != YAML_SCALAR_EVENT)
 		return bad(l, NULL, "expected the name of a section, found a list or a mapping");
-	char section[NSSM_NEAREST_BYTES] = "";
-	for (int i = 0; i < NSSM_N_KEYS && section[0] == '\0'; i++) {
-		const char *name = nssm_conf_key(i)->name;
-		size_t n = strcspn(name, ".");
-		assert(n < sizeof section);
-		if (strlen(scalar(l)) == n && memcmp(name, scalar(l), n) == 0)
-			memcpy(section, name, n);
+	char section[NSSM_NEAREST_BYTES];
+	bool known = false;
+	for (int i = 0; i < NSSM_N_KEYS && !known; i++) {
+		section_of(section, nssm_conf_key(i)->name);
+		known = strcmp(section, scalar(l)) == 0;
 	}
-	if (section[0] == '\0')
+	if (!known)
 		return unknown_section(l, scalar(l));
 	int rc = next(l);
 	if (rc != 0 || is_null(l))

@@ -394,10 +394,12 @@ static int check(struct run *r, struct nssm_err *err)
 		return nssm_err_set(err, NSSM_EARG,
 		        "label and prompt are %zu tokens; a session may have %llu", cfg->n_prompt + 1,
 		        (unsigned long long)cfg->max_tokens);
-	if (cfg->max_packets > 0 && r->prompt_pkt + r->pkt_closes > cfg->max_packets)
+	bool in_packet = r->pkt_closes && cfg->n_prompt > 0 && cfg->prompt[cfg->n_prompt - 1] != v->pkt;
+	uint64_t has = r->prompt_pkt + in_packet;
+	if (cfg->max_packets > 0 && (has > cfg->max_packets || (has == cfg->max_packets && r->pkt_closes && !in_packet)))
 		return nssm_err_set(err, NSSM_EARG,
-		        "the prompt has more packets than the %llu that a session may have",
-		        (unsigned long long)cfg->max_packets);
+		        "the prompt has %llu packets, a session may have %llu: nothing is left to generate",
+		        (unsigned long long)has, (unsigned long long)cfg->max_packets);
 	return 0;
 }
 

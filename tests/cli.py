@@ -6,6 +6,7 @@ usage: cli.py NETSSM"""
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -157,9 +158,28 @@ class Cli(unittest.TestCase):
         r = subprocess.run(["sh", "-c", '"$0" --version >&-', NETSSM], stderr=subprocess.PIPE, text=True, timeout=60)
         self.assertEqual(r.returncode, 1)
         self.assertIn("cannot write to standard output: Bad file descriptor", r.stderr)
-        # Nothing to print, nothing lost; and no message ends up in a file that took a closed descriptor.
         r = subprocess.run(["sh", "-c", '"$0" xyzzy >&- 2>&- <&-', NETSSM], timeout=60)
         self.assertEqual(r.returncode, 2)
+
+    def test_closed_descriptors(self):
+        """No message ends up in a file that was given the number of a closed standard descriptor."""
+        if "prepare" not in built_commands():
+            print("SKIP: no prepare, nothing here writes a file")
+            self.skipTest("no prepare")
+        frame = bytes.fromhex("020000000001" "020000000002" "0800" "4500001c000000004011" "0000" "0a0000010a000002"
+            "0035c00000080000")
+        with tempfile.TemporaryDirectory() as d:
+            with open(os.path.join(d, "a.pcap"), "wb") as f:
+                f.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+                f.write(struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame)
+            command = '"$0" prepare --captures a.pcap --label x --out corpus.nssm --progress live'
+            found = []
+            for closed in ("", " >&-", " 2>&-", " >&- 2>&-", " <&- >&- 2>&-"):
+                subprocess.run(["sh", "-c", command + closed, NETSSM], cwd=d, capture_output=True, timeout=60)
+                with open(os.path.join(d, "corpus.nssm"), "rb") as f:
+                    found.append(f.read())
+                os.remove(os.path.join(d, "corpus.nssm"))
+            self.assertEqual(found, found[:1] * len(found))
 
     def test_manual(self):
         r = run("help", "--man")

@@ -1,10 +1,11 @@
-#!/usr/bin/python3
+#!/usr/bin/env python3
 """netssm generate from the outside: same bytes for any lanes and threads, captures that other programs accept, counts that
 agree everywhere, an orderly end on SIGINT.
 
 usage: generate_valid.py NETSSM CKPT_TOOL RENDER_TOOL     exit 77 without tshark, capinfos or scapy
-A small model with random weights spells next to no packet, so two more sources stand beside it: a prompt, and a real
-session's tokens with some replaced at random (RENDER_TOOL). A trained model is tried too where NETSSM_MODEL names one.
+A small model with random weights spells next to no packet, so two more sources stand beside it: a prompt, and a
+session's tokens with some replaced at random (RENDER_TOOL; real ones where NETSSM_CORPUS is set). A trained model is tried too
+where NETSSM_MODEL names one.
 Every dissector above TCP and UDP is off, so that what tshark says is about the headers."""
 import collections
 import json
@@ -49,10 +50,11 @@ def n_packets(path):
 
 def tshark_accepts(path, expected, config, what):
     """No error of dissection, no wrong checksum, times that do not go back."""
-    protocols = run("tshark", "-G", "protocols").stdout
-    names = [line.split("\t")[2] for line in protocols.splitlines()]
-    with open(os.path.join(config, "disabled_protos"), "w") as f:
-        f.writelines(n + "\n" for n in names if n not in KEEP and not n.startswith(KEEP_UNDER))
+    disabled = os.path.join(config, "disabled_protos")
+    if not os.path.exists(disabled):
+        names = [line.split("\t")[2] for line in run("tshark", "-G", "protocols").stdout.splitlines()]
+        with open(disabled, "w") as f:
+            f.writelines(n + "\n" for n in names if n not in KEEP and not n.startswith(KEEP_UNDER))
     fields = ["frame.number", "frame.time_epoch", "frame.protocols", "_ws.malformed", "_ws.expert.severity",
               "_ws.expert.message", "ip.checksum.status", "tcp.checksum.status", "udp.checksum.status"]
     cmd = ["tshark", "-r", path, "-T", "fields", "-E", "aggregator=|"]
@@ -199,13 +201,27 @@ def interrupted(model, tmp, session):
 
 
 def replaced_tokens(tmp, session, n):
-    for per_mille in (0,):
+    for per_mille in (0, 5, 50):
         out = os.path.join(tmp, f"replaced{per_mille}.pcap")
         made, packets, rejected = map(int, run(RENDER_TOOL, session, out, n, 7, per_mille).stdout.split())
         check(made == packets + rejected and packets > 0, f"{made} made, {packets} written, {rejected} rejected")
         check(per_mille > 0 or rejected == 0, f"{rejected} packets of a good session were rejected")
         tshark_accepts(out, packets, tmp, f"{per_mille} in 1000 tokens replaced")
-        print(f"{per_mille:3d} in 1000 tokens replaced: {packets} packets written, {rejected} rejected")
+        print(f"{per_mille:3d} in 1000 tokens of {os.path.basename(session)} replaced: {packets} packets written, {rejected} rejected")
+
+
+def real_sessions(n):
+    """One capture each of the first n labels of NETSSM_CORPUS."""
+    corpus = os.environ.get("NETSSM_CORPUS")
+    if not corpus:
+        print("NETSSM_CORPUS is not set: no real capture's tokens were tried")
+        return []
+    first = {}
+    with open(os.path.join(corpus, "labels.csv")) as f:
+        for line in f.read().splitlines()[1:]:
+            name, label = line.split(",")[:2]
+            first.setdefault(label, os.path.join(corpus, name))
+    return sorted(first.values())[:n]
 
 
 def main():
@@ -221,6 +237,8 @@ def main():
         session = os.path.join(tmp, "session.pcap")
         write_session(session)
         replaced_tokens(tmp, session, 40)
+        for capture in real_sessions(4):
+            replaced_tokens(tmp, capture, 2)
         model = with_random_weights(tmp, session)
         wrong_options(model, tmp, session)
         interrupted(model, tmp, session)

@@ -53,9 +53,10 @@ static int render(struct nssm_render *r, const struct nssm_generator_cfg *gen, c
 		nssm_rng_init(&rng, gen->seed, s, NSSM_RNG_SAMPLE);
 		start = nssm_generator_start(gen, s, start);
 		for (size_t i = 0; i < n; i++) {
-			t[i] = clean[i];
-			if (i > 0 && i + 1 < n && nssm_rng_below(&rng, 1000) < per_mille)
-				t[i] = (uint16_t)nssm_rng_below(&rng, card.vocab.n_tokens);
+			uint16_t other = (uint16_t)nssm_rng_below(&rng, card.vocab.n_tokens);
+			bool replace = i > 0 && i + 1 < n && nssm_rng_below(&rng, 1000) < per_mille;
+			/* An early end would leave nothing to look at. */
+			t[i] = replace && other != card.vocab.eot ? other : clean[i];
 		}
 		uint32_t seq = 0;
 		for (size_t i = 0; rc == 0 && i < n;) {

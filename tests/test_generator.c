@@ -60,7 +60,7 @@ void *__wrap_aligned_alloc(size_t a, size_t n)
  * ---------------------------------------------------------------------------------------------- */
 
 static bool give_nan;
-static double eot_bias;
+static double eot_bias, pkt_bias;
 
 size_t nssm_mamba2_step_floats(const struct nssm_mamba2_cfg *cfg, int n_lanes)
 {
@@ -81,6 +81,7 @@ static void script(float *logits, uint64_t hash, int Vpad)
 	for (int v = 0; v < Vpad; v++)
 		logits[v] = v < N_TOK ? (float)(mix(hash + (uint64_t)v) % 1000) / 200.f : -INFINITY;
 	logits[EOT] += (float)eot_bias;
+	logits[PKT] += (float)pkt_bias;
 	if (give_nan)
 		for (int v = 0; v < N_TOK; v++)
 			logits[v] = NAN;
@@ -237,7 +238,7 @@ static int setup(void **state)
 		card.vocab.label[i].id = (uint16_t)(LABEL0 + i);
 	masked = give_nan = false;
 	pkt_closes = true;
-	eot_bias = 0;
+	eot_bias = pkt_bias = 0;
 	return 0;
 }
 
@@ -374,6 +375,15 @@ static void limits(void **state)
 			assert_true(g.s[i].n_blocks > 5);
 		}
 		drop(&g);
+		/* No packet ends: blocks are cut by their tokens. */
+		pkt_bias = -20;
+		assert_int_equal(run(&cfg), 0);
+		for (size_t i = 0; i < 2; i++) {
+			expect_session(&g, i, &cfg);
+			assert_int_equal(g.s[i].n_blocks, 1 + 5); /* 1 label; 4 x 4096 and 3615 tokens */
+		}
+		drop(&g);
+		pkt_bias = 0;
 	}
 }
 

@@ -251,8 +251,8 @@ static void same_as_sorting(void **state)
 			if ((logits[i] > 0) != kept[i])
 				fail_msg("round %d, V %d, top_k %d, top_p %g, min_p %g: token %d: weight %g, "
 				         "reference %d",
-				        k, V, c.top_k, (double)c.top_p, (double)c.min_p, i,
-				        (double)logits[i], kept[i]);
+				        k, V, c.top_k, (double)c.top_p, (double)c.min_p, i, (double)logits[i],
+				        kept[i]);
 	}
 }
 

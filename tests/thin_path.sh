@@ -9,8 +9,8 @@ run "$netssm" prepare --captures "$samples" --labels "$samples/labels.csv" --spl
 run "$netssm" prepare --captures "$samples" --labels "$samples/labels.csv" --split val --out "$val" --progress none
 run "$netssm" info --verify "$train"
 
-run "$netssm" train --corpus "$train" --val "$val" --val-tokens 4k --val-every 20 --steps 60 --out "$tmp/run" \
-	"${tiny[@]}" --batch 8 --seq-tokens 256
+run "$netssm" train --corpus "$train" --val "$val" --steps 60 --val-every 20 --out "$tmp/run" \
+	--config "${here%/*}/conf/tiny.yaml" --batch 8 --seq-tokens 256 --threads 2 --progress none
 [ "$(rows "$tmp/run/log.csv")" = 60 ] || fail "log.csv: expected 60 rows, found $(rows "$tmp/run/log.csv")"
 # A model that has learned something: below ln 260, what guessing costs, by far.
 awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) col[$i] = i }
