@@ -141,7 +141,8 @@ int nssm_spool_add(struct nssm_spool *s, uint32_t session, const uint16_t *token
 		it->buf = buf;
 		it->cap = cap;
 	}
-	memcpy(it->buf + it->n, tokens, n * sizeof *tokens);
+	if (n > 0) /* a session may be announced with none */
+		memcpy(it->buf + it->n, tokens, n * sizeof *tokens);
 	it->n += n;
 	return s->held > s->budget ? spill(s, err) : 0;
 }
