@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/measure.h"
 #include "base/philox.h"
 #include "model/train_impl.h"
 
@@ -455,19 +455,6 @@ int nssm_trainer_step(struct nssm_trainer *t, struct nssm_train_stats *st, struc
 	return 0;
 }
 
-static double now_s(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
-
 int nssm_trainer_measure(struct nssm_trainer *t, double *step_s, struct nssm_err *err)
 {
 	/* What a step would move is put back: lanes, order and counts. Weights do not move, scan states are the spare ones. */
@@ -483,12 +470,12 @@ int nssm_trainer_measure(struct nssm_trainer *t, double *step_s, struct nssm_err
 	for (size_t b = 0; b < B; b++)
 		memcpy(t->state[B + b], t->state[b], st * sizeof(float));
 	for (int i = -1; rc == 0 && i < MEASURED_STEPS; i++) { /* the first one touches the memory and is not counted */
-		double t0 = now_s(), loss;
+		double t0 = nssm_now_s(), loss;
 		uint64_t scored;
 		rc = gradient(t, t->state + B, &loss, &scored, err);
 		nssm_mamba2_pack(t->model, t->team);
 		if (i >= 0)
-			took[i] = now_s() - t0;
+			took[i] = nssm_now_s() - t0;
 	}
 	memcpy(t->lane, lane, B * sizeof *lane);
 	free(lane);
@@ -499,8 +486,7 @@ int nssm_trainer_measure(struct nssm_trainer *t, double *step_s, struct nssm_err
 		nssm_trainer_shuffle(t);
 	}
 	if (rc == 0) {
-		qsort(took, MEASURED_STEPS, sizeof *took, by_value);
-		*step_s = took[MEASURED_STEPS / 2];
+		*step_s = nssm_median(took, MEASURED_STEPS);
 	}
 	return rc;
 }

@@ -69,8 +69,7 @@ static void warn(const struct ingest *in, const char *fmt, ...)
 	in->cfg->warn(in->cfg->ctx, msg);
 }
 
-/* --- which captures
- * -------------------------------------------------------------------------------------------- */
+/* --- which captures --- */
 
 static bool is_capture_name(const char *name)
 {
@@ -325,8 +324,7 @@ static int find_captures(struct ingest *in, struct nssm_err *err)
 	return 0;
 }
 
-/* --- sessions
- * ---------------------------------------------------------------------------------------------------- */
+/* --- sessions --- */
 
 static int append(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *err)
 {
@@ -450,8 +448,7 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 	return put(in, session, lead + n, err);
 }
 
-/* --- captures
- * ---------------------------------------------------------------------------------------------------- */
+/* --- captures --- */
 
 static int stopped(struct ingest *in, uint64_t bytes, struct nssm_err *err)
 {
@@ -492,6 +489,8 @@ static int read_packets(struct ingest *in, struct nssm_capture *c, struct nssm_e
 	}
 	if (rc == 0 && got < 0) {
 		in->rep->n_bad_files++;
+		if (in->cfg->strict)
+			return nssm_err_set(err, bad.code, "%s", bad.msg);
 		warn(in, "%s; the %llu packets before it are kept", bad.msg,
 		        (unsigned long long)info->n_packets);
 	}
@@ -517,6 +516,8 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	rep->n_files++;
 	if (nssm_capture_open(&c, job->path, &bad) != 0) {
 		rep->n_bad_files++;
+		if (in->cfg->strict)
+			return nssm_err_set(err, bad.code, "%s", bad.msg);
 		warn(in, "%s", bad.msg);
 		in->done_bytes += job->bytes;
 		return 0;

@@ -1,10 +1,13 @@
 /* ingest — captures to a corpus: finds files and their labels, cuts sessions, encodes, counts.
- * Memory : one row a session; one row a flow of the sessions that are open; with session split `client`,
- * where many sessions are open at once, their tokens up to NSSM_SPOOL_BYTES, beyond that in an unlinked
- * temporary file beside the corpus. Never a capture, never all tokens. Broken : a capture that ends in an
- * error gives what came before it; the error is reported and counted. Out    : whole or not there. A file
- * that is there and is no corpus is not written over. Checked: tests/test_ingest.c, tests/check_raw_codec.py
- */
+ * Memory : one row a session; one row a flow of the sessions that are open; with session split `client`, where many sessions
+ *          are open at once, their tokens up to NSSM_SPOOL_BYTES, beyond that in an unlinked temporary file beside the
+ *          corpus. Never a capture, never all tokens.
+ * Broken : a capture that ends in an error gives what came before it; the error is reported and counted, and the run goes on;
+ *          strict: it ends the run, and nothing is written.
+ * Paper  : sessions on which the published preprocessor fails (one packet; an empty UDP payload) are taken by its rule and
+ *          counted.
+ * Out    : whole or not there. A file that is there and is no corpus is not written over.
+ * Checked: tests/test_ingest.c, tests/check_raw_codec.py                                                              */
 #ifndef NSSM_INGEST_H
 #define NSSM_INGEST_H
 
@@ -48,6 +51,7 @@ struct nssm_ingest_cfg {
 	const char *out;
 	const json_t *made_by; /* kept in the corpus */
 	size_t spool_bytes;    /* 0: NSSM_SPOOL_BYTES */
+	bool strict;           /* a broken capture ends the run */
 	/* Something to tell the user, one line: a broken capture, a row without a file. */
 	void (*warn)(void *ctx, const char *msg);
 	/* Between packets now and then; bytes of all chosen files. Non-zero: stop (NSSM_EINTR), nothing is
