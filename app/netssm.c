@@ -155,5 +155,6 @@ int main(int argc, char **argv)
 	/* A reader that goes away is an error of that write, to be cleaned up after, not the end of the
 	 * process. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* as a disk that is full */
 	return close_stdout(dispatch(argc, argv));
 }

@@ -252,9 +252,12 @@ static int drop_twice(struct ingest *in, struct nssm_err *err)
 static int check_out(const struct ingest *in, struct nssm_err *err)
 {
 	char head[sizeof NSSM_CORPUS_MAGIC - 1];
+	struct stat st;
+	if (stat(in->cfg->out, &st) != 0 || !S_ISREG(st.st_mode))
+		return 0; /* not there, or writing will say */
 	FILE *f = fopen(in->cfg->out, "rbe");
 	if (f == NULL)
-		return 0; /* not there, or writing will say */
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot open: %s", in->cfg->out, strerror(errno));
 	size_t n = fread(head, 1, sizeof head, f);
 	fclose(f);
 	if (n > 0 && (n < sizeof head || memcmp(head, NSSM_CORPUS_MAGIC, sizeof head) != 0))
