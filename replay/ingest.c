@@ -540,7 +540,7 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 		add_counts(&rep->split, nssm_splitter_counts(in->splitter));
 	}
 	const struct nssm_capture_info *info = nssm_capture_info(c);
-	rep->n_bytes += info->read_bytes;
+	rep->n_bytes += info->read_bytes > 0 ? info->read_bytes : info->n_bytes; /* of a pipe: its packets */
 	rep->n_normalised += info->n_normalised;
 	rep->n_short_link += info->n_short_link;
 	rep->n_wirelen_raised += info->n_wirelen_raised;
