@@ -69,8 +69,7 @@ static void warn(const struct ingest *in, const char *fmt, ...)
 	in->cfg->warn(in->cfg->ctx, msg);
 }
 
-/* --- which captures
- * -------------------------------------------------------------------------------------------- */
+/* --- which captures --- */
 
 static bool is_capture_name(const char *name)
 {
@@ -325,8 +324,7 @@ static int find_captures(struct ingest *in, struct nssm_err *err)
 	return 0;
 }
 
-/* --- sessions
- * ---------------------------------------------------------------------------------------------------- */
+/* --- sessions --- */
 
 static int append(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *err)
 {
@@ -450,8 +448,7 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 	return put(in, session, lead + n, err);
 }
 
-/* --- captures
- * ---------------------------------------------------------------------------------------------------- */
+/* --- captures --- */
 
 static int stopped(struct ingest *in, uint64_t bytes, struct nssm_err *err)
 {
