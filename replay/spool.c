@@ -175,11 +175,7 @@ int nssm_spool_add(
 		it->buf = buf;
 		it->cap = cap;
 	}
-<<<<<<< HEAD
-	if (n > 0) /* a session may be announced with none */
-=======
 	if (n > 0)
->>>>>>> w-ingest
 		memcpy(it->buf + it->n, tokens, n * sizeof *tokens);
 	it->n += n;
 	return s->held > s->budget ? spill(s, err) : 0;
