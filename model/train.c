@@ -14,6 +14,7 @@
 #define DIVERGED_NATS  2.0 /* smoothed loss this far above its best … */
 #define DIVERGED_STEPS 50  /* … for so many steps in a row */
 #define MEASURED_STEPS 3
+#define VAL_SEED       0 /* the same sessions are validated on whatever the training's seed */
 
 /* --- sources ------------------------------------------------------------------------------------------------ */
 
@@ -139,9 +140,10 @@ static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
 	t->lane = calloc(B, sizeof *t->lane);
 	t->state = calloc(2 * B, sizeof *t->state);
 	t->order = calloc(t->src.n_sessions, sizeof *t->order);
+	t->val_order = calloc(t->val.n_sessions + 1, sizeof *t->val_order);
 	t->n_tensors = nssm_mamba2_tensors(&t->card.cfg, NULL);
 	t->tensor = calloc((size_t)t->n_tensors, sizeof *t->tensor);
-	if (!t->tensor || !t->block || !t->token || !t->target || !t->reset || !t->lane || !t->state || !t->order)
+	if (!t->val_order || !t->tensor || !t->block || !t->token || !t->target || !t->reset || !t->lane || !t->state || !t->order)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for gradients and optimizer state (%zu MiB)", total >> 20);
 	nssm_mamba2_tensors(&t->card.cfg, t->tensor);
 	t->block_bytes = total;
@@ -157,17 +159,22 @@ static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
 	return 0;
 }
 
-void nssm_trainer_shuffle(struct nssm_trainer *t)
+static void permute(uint32_t *order, uint32_t n, uint64_t seed, uint64_t stream)
 {
 	struct nssm_rng rng;
-	nssm_rng_init(&rng, t->cfg.seed, t->epoch, NSSM_RNG_ORDER);
-	for (uint32_t i = 0; i < t->src.n_sessions; i++)
-		t->order[i] = i;
-	for (uint32_t i = t->src.n_sessions; i > 1; i--) {
-		uint32_t j = nssm_rng_below(&rng, i), x = t->order[i - 1];
-		t->order[i - 1] = t->order[j];
-		t->order[j] = x;
+	nssm_rng_init(&rng, seed, stream, NSSM_RNG_ORDER);
+	for (uint32_t i = 0; i < n; i++)
+		order[i] = i;
+	for (uint32_t i = n; i > 1; i--) {
+		uint32_t j = nssm_rng_below(&rng, i), x = order[i - 1];
+		order[i - 1] = order[j];
+		order[j] = x;
 	}
+}
+
+void nssm_trainer_shuffle(struct nssm_trainer *t)
+{
+	permute(t->order, t->src.n_sessions, t->cfg.seed, t->epoch);
 }
 
 int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg, struct nssm_model_card *card,
@@ -202,6 +209,7 @@ int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg
 	}
 	nssm_mamba2_init(nssm_mamba2_params(t->model), &card->cfg, cfg->seed);
 	nssm_trainer_shuffle(t);
+	permute(t->val_order, t->val.n_sessions, VAL_SEED, 0);
 	*card = (struct nssm_model_card){0};
 	*tp = t;
 	return 0;
@@ -225,6 +233,7 @@ void nssm_trainer_close(struct nssm_trainer **tp)
 	free(t->state);
 	free(t->order);
 	free(t->tensor);
+	free(t->val_order);
 	free(t);
 	*tp = NULL;
 }
@@ -503,13 +512,13 @@ static int val_next(struct nssm_trainer *t, struct val_walk *w, struct lane *ln,
 {
 	while (w->next < t->val.n_sessions) {
 		struct view v;
-		int rc = source_view(&t->val, w->next++, &v, err);
+		int rc = source_view(&t->val, t->val_order[w->next++], &v, err);
 		if (rc != 0)
 			return rc;
 		bool known = v.n > 0 && v.map[v.tok[0]] != 0xffff;
 		t->val_unknown += !known;
 		if (known && v.n > 1) {
-			*ln = (struct lane){.session = w->next - 1};
+			*ln = (struct lane){.session = t->val_order[w->next - 1]};
 			return 1;
 		}
 	}

@@ -71,7 +71,7 @@ int64_t nssm_trainer_steps(const struct nssm_trainer *t);
 /* One optimizer step. NSSM_ENUM: the loss or gradient is not finite, or the loss diverged; the weights are then those of the
  * step before and must not be saved over a good checkpoint. */
 int nssm_trainer_step(struct nssm_trainer *t, struct nssm_train_stats *stats, struct nssm_err *err);
-/* Mean loss in nats over the validation corpus (from its start, val_tokens of it). */
+/* Mean loss in nats over the validation corpus: val_tokens of it, sessions in a fixed mixed order, always the same. */
 int nssm_trainer_validate(struct nssm_trainer *t, double *loss, uint64_t *n_scored, struct nssm_err *err);
 
 /* A whole checkpoint; extra_json (borrowed, may be NULL): the caller's own values, given back by resume. */

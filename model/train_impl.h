@@ -42,6 +42,7 @@ struct nssm_trainer {
 	uint8_t *reset;
 	struct lane *lane;
 	uint32_t *order;                  /* permutation of this epoch */
+	uint32_t *val_order;              /* a fixed one, so that a part of it stands for all labels */
 	uint64_t epoch, order_pos;
 	int64_t step;
 	uint64_t tokens, started;
