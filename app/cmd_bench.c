@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "app/cmd.h"
 #include "app/progress.h"
+#include "base/measure.h"
 #include "base/philox.h"
 #include "model/mamba2.h"
 
@@ -33,19 +33,6 @@ struct bench {
 	size_t scratch_floats;
 	int steps;
 };
-
-static double now_s(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-	return (x > y) - (x < y);
-}
 
 static void train_once(struct bench *b)
 {
@@ -77,19 +64,19 @@ static void measure(struct bench *b, const char *what, double work, void (*fn)(s
 	char lo[16], mid[16], hi[16];
 	fn(b); /* first touch of the memory */
 	for (int i = 0; i < RUNS; i++) {
-		double t0 = now_s(), t;
+		double t0 = nssm_now_s(), t;
 		int n = 0;
 		do {
 			fn(b);
 			n++;
-			t = now_s() - t0;
+			t = nssm_now_s() - t0;
 		} while (t < MIN_RUN_S);
 		rate[i] = n * work / t;
 	}
 	if (getloadavg(load, 1) != 1)
 		load[0] = -1;
-	qsort(rate, RUNS, sizeof *rate, by_value);
-	printf("%-9s %10s tokens/s   (%s..%s of %d runs, load average %.2f)\n", what, nssm_human(mid, rate[RUNS / 2]),
+	double median = nssm_median(rate, RUNS);
+	printf("%-9s %10s tokens/s   (%s..%s of %d runs, load average %.2f)\n", what, nssm_human(mid, median),
 		nssm_human(lo, rate[0]), nssm_human(hi, rate[RUNS - 1]), RUNS, load[0]);
 	fflush(stdout);
 }

@@ -6,17 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
-#define LINE_BYTES 1024
+#include "base/measure.h"
 
-static double now_s(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#define LINE_BYTES 1024
 
 /* Asked anew at every drawing: terminals are resized. */
 static int width_of(FILE *out)
@@ -100,7 +94,7 @@ static int show(char *dst, size_t cap, const char *text, int max_cols)
 
 void nssm_progress_init(struct nssm_progress *p, const char *mode)
 {
-	*p = (struct nssm_progress){.out = stderr, .start_s = now_s()};
+	*p = (struct nssm_progress){.out = stderr, .start_s = nssm_now_s()};
 	const char *term = getenv("TERM");
 	bool terminal = isatty(STDERR_FILENO) && term != NULL && strcmp(term, "dumb") != 0;
 	if (strcmp(mode, "none") == 0)
@@ -116,14 +110,14 @@ void nssm_progress_init(struct nssm_progress *p, const char *mode)
 
 double nssm_progress_elapsed(const struct nssm_progress *p)
 {
-	return now_s() - p->start_s;
+	return nssm_now_s() - p->start_s;
 }
 
 bool nssm_progress_due(struct nssm_progress *p, bool force)
 {
 	if (p->mode == NSSM_PROGRESS_NONE)
 		return false;
-	return force || now_s() - p->last_s >= p->min_gap_s;
+	return force || nssm_now_s() - p->last_s >= p->min_gap_s;
 }
 
 /* "[=====>    ] " for lines wide enough. */
@@ -162,7 +156,7 @@ void nssm_progress_line(struct nssm_progress *p, double done, const char *fmt, .
 {
 	if (p->mode == NSSM_PROGRESS_NONE)
 		return;
-	p->last_s = now_s();
+	p->last_s = nssm_now_s();
 	char text[LINE_BYTES], head[64], tail[32], line[LINE_BYTES + 128], shown[LINE_BYTES];
 	va_list ap;
 	va_start(ap, fmt);

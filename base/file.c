@@ -69,6 +69,13 @@ int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_er
 		free(o);
 		return nssm_err_set(err, NSSM_EARG, "%.200s…: path too long", path);
 	}
+	/* Renamed over, a device would be gone, and a folder would be found out only at the end. */
+	struct stat st;
+	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+		free(o);
+		return nssm_err_set(err, NSSM_EIO, "%s: %s, expected a regular file or none", path,
+			S_ISDIR(st.st_mode) ? "is a folder" : "is a device or a pipe");
+	}
 	o->fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (o->fd < 0) {
 		int rc = nssm_err_set(err, NSSM_EIO, "%s: cannot create: %s", o->tmp, strerror(errno));

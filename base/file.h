@@ -20,6 +20,7 @@ void nssm_map_close(struct nssm_map *m);
 /* A file being written. Errors stick: after the first one writes do nothing, and commit reports it. */
 struct nssm_outfile;
 
+/* What is there already must be a regular file. */
 int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_err *err);
 /* Appends n bytes (buffered). */
 int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, struct nssm_err *err);

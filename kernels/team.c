@@ -11,7 +11,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "base/measure.h"
 
 #define SPIN_NS      8000 /* longer than the gap between two runs of a step, shorter than a sleep is worth */
 #define MAX_THREADS  1024
@@ -48,13 +49,6 @@ static void cpu_pause(void)
 #endif
 }
 
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 static void work_off(struct nssm_team *t, int member)
 {
 	int left = atomic_load(&t->left);
@@ -75,7 +69,7 @@ static void work_off(struct nssm_team *t, int member)
  * looked at, and run() raises run_count before it looks at n_sleeping: one of the two sees the other. */
 static void wait_for_run(struct nssm_team *t, unsigned seen)
 {
-	for (int64_t until = now_ns() + SPIN_NS; now_ns() < until;)
+	for (uint64_t until = nssm_now_ns() + SPIN_NS; nssm_now_ns() < until;)
 		for (int i = 0; i < SPINS_A_LOOK; i++) {
 			if (atomic_load(&t->run_count) != seen)
 				return;
@@ -117,7 +111,7 @@ static void wake(struct nssm_team *t, int n_useful)
 
 static void wait_until_done(struct nssm_team *t)
 {
-	for (int64_t until = now_ns() + SPIN_NS; now_ns() < until;)
+	for (uint64_t until = nssm_now_ns() + SPIN_NS; nssm_now_ns() < until;)
 		for (int i = 0; i < SPINS_A_LOOK; i++) {
 			if (atomic_load(&t->unfinished) == 0)
 				return;

@@ -22,7 +22,6 @@
 
 #include "base/file.h"
 
-#define MAGIC        "NSSMCORP"
 #define ALIGN        64
 #define STRIPE_BYTES (1u << 20)
 
@@ -208,7 +207,7 @@ int nssm_corpus_commit(struct nssm_corpus_writer **wp, const struct nssm_vocab *
 {
 	struct nssm_corpus_writer *w = *wp;
 	assert(w->session_first == w->n_tokens); /* the last session was ended */
-	struct header h = {.magic = MAGIC, .version = NSSM_CORPUS_VERSION, .tokens = {.off = HEADER_BYTES, .n = w->n_tokens}};
+	struct header h = {.magic = NSSM_CORPUS_MAGIC, .version = NSSM_CORPUS_VERSION, .tokens = {.off = HEADER_BYTES, .n = w->n_tokens}};
 	char *json = json_block(w, vocab, stats, made_by);
 	int rc = json ? 0 : nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for the statistics", w->path);
 	if (rc == 0)
@@ -282,8 +281,8 @@ static int check_header(struct nssm_corpus *c, struct nssm_err *err)
 			HEADER_BYTES);
 	memcpy(&c->h, c->map.data, sizeof c->h);
 	struct header *h = &c->h;
-	if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
-		return nssm_err_set(err, NSSM_EFORMAT, "%s: offset 0: expected \"" MAGIC "\": not a netssm corpus", c->path);
+	if (memcmp(h->magic, NSSM_CORPUS_MAGIC, sizeof h->magic) != 0)
+		return nssm_err_set(err, NSSM_EFORMAT, "%s: offset 0: expected \"" NSSM_CORPUS_MAGIC "\": not a netssm corpus", c->path);
 	if (h->version != NSSM_CORPUS_VERSION)
 		return nssm_err_set(err, NSSM_EUNSUP, "%s: offset 8: corpus version %" PRIu32 ", this program reads version %d: make it "
 			"again with netssm prepare", c->path, h->version, NSSM_CORPUS_VERSION);

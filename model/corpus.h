@@ -16,6 +16,7 @@
 #include "model/vocab.h"
 
 #define NSSM_CORPUS_VERSION 1
+#define NSSM_CORPUS_MAGIC   "NSSMCORP" /* a corpus begins so */
 
 struct nssm_session_info {
 	uint64_t first_token, n_tokens;

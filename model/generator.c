@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/measure.h"
 #include "base/philox.h"
 #include "model/codec.h"
 
@@ -103,13 +103,6 @@ struct worker {
 	float *logits, *step_scratch, *sample_scratch;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static bool stopped(const struct run *r)
 {
 	return atomic_load(&stops) != r->stops_before;
@@ -147,7 +140,7 @@ static void show_progress(struct run *r, bool last)
 {
 	if (r->cfg->progress == NULL)
 		return;
-	uint64_t now = now_ns();
+	uint64_t now = nssm_now_ns();
 	if (!last && now - atomic_load(&r->progress_ns) < PROGRESS_NS)
 		return;
 	/* Who finds the lock taken has something better to do than to wait for a drawing. */
@@ -433,7 +426,7 @@ int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_m
 	if (cfg->n_prompt > 0)
 		memcpy(r.head + 1, cfg->prompt, cfg->n_prompt * sizeof *cfg->prompt);
 	pthread_mutex_init(&r.lock, NULL);
-	atomic_store(&r.progress_ns, now_ns());
+	atomic_store(&r.progress_ns, nssm_now_ns());
 
 	int started = 1;
 	while (started < n_threads && pthread_create(&w[started].thread, NULL, work, &w[started]) == 0)

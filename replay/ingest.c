@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "model/corpus.h"
+#include "model/jsonfile.h"
 #include "replay/capture.h"
 #include "replay/flowset.h"
 #include "replay/labels.h"
@@ -22,8 +23,10 @@
 /* A capture that was chosen. */
 struct job {
 	char *path;
-	char label[NSSM_LABEL_BYTES];
+	uint32_t label_idx;
 	uint64_t bytes;
+	dev_t dev;
+	ino_t ino; /* of regular files, else 0 */
 };
 
 /* A session that still gets packets. */
@@ -49,7 +52,7 @@ struct ingest {
 	struct nssm_spool *spool;
 	struct open_session *open;
 	uint32_t first_open, n_open, open_cap; /* sessions first_open .. first_open+n_open−1 */
-	struct nssm_flow_set flows; /* of the sessions that are open */
+	struct nssm_flow_set flows;            /* of the sessions that are open */
 	uint16_t *tokens;
 };
 
@@ -66,7 +69,7 @@ static void warn(const struct ingest *in, const char *fmt, ...)
 	in->cfg->warn(in->cfg->ctx, msg);
 }
 
-/* --- which captures -------------------------------------------------------------------------------------------- */
+/* --- which captures --- */
 
 static bool is_capture_name(const char *name)
 {
@@ -88,27 +91,9 @@ static bool wanted(const struct nssm_ingest_cfg *cfg, const char *label)
 	return cfg->n_only == 0;
 }
 
-/* rel: the path as a CSV would write it. */
-static int choose(struct ingest *in, const char *path, const char *rel, uint64_t bytes, struct nssm_err *err)
+static int add_job(
+        struct ingest *in, const char *path, const char *label, const struct stat *st, struct nssm_err *err)
 {
-	const struct nssm_ingest_cfg *cfg = in->cfg;
-	const char *label = cfg->label;
-	if (in->labels != NULL) {
-		struct nssm_label_row *row;
-		int rc = nssm_labels_find(in->labels, rel, &row, err);
-		if (rc != 0)
-			return rc;
-		if (row == NULL) {
-			if (in->rep->n_no_row++ < NAMED_MOST)
-				warn(in, "%s: no row in %s, not read", path, cfg->labels);
-			return 0;
-		}
-		if ((cfg->split != NULL && strcmp(row->split, cfg->split) != 0) || !wanted(cfg, row->label)) {
-			in->rep->n_other_split++;
-			return 0;
-		}
-		label = row->label;
-	}
 	if (in->n_jobs == in->jobs_cap) {
 		size_t cap = in->jobs_cap ? in->jobs_cap * 2 : 64;
 		struct job *j = realloc(in->job, cap * sizeof *j);
@@ -117,19 +102,45 @@ static int choose(struct ingest *in, const char *path, const char *rel, uint64_t
 		in->job = j;
 		in->jobs_cap = cap;
 	}
-	int added = nssm_vocab_add_label(in->vocab, label, err);
-	if (added < 0) {
+	int label_idx = nssm_vocab_add_label(in->vocab, label, err);
+	if (label_idx < 0) {
 		struct nssm_err why = *err;
-		return nssm_err_set(err, why.code, "%s: %.400s", path, why.msg);
+		return nssm_err_set(err, why.code, "%.256s: %.240s", path, why.msg);
 	}
 	struct job *j = &in->job[in->n_jobs];
-	*j = (struct job){.path = strdup(path), .bytes = bytes};
+	*j = (struct job){.path = strdup(path), .label_idx = (uint32_t)label_idx};
 	if (j->path == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory", path);
-	snprintf(j->label, sizeof j->label, "%s", label);
+	if (S_ISREG(st->st_mode)) {
+		j->bytes = (uint64_t)st->st_size;
+		j->dev = st->st_dev;
+		j->ino = st->st_ino;
+	}
 	in->n_jobs++;
-	in->total_bytes += bytes;
 	return 0;
+}
+
+/* rel: the path as a CSV would write it. */
+static int choose(
+        struct ingest *in, const char *path, const char *rel, const struct stat *st, struct nssm_err *err)
+{
+	const struct nssm_ingest_cfg *cfg = in->cfg;
+	if (in->labels == NULL)
+		return add_job(in, path, cfg->label, st, err);
+	struct nssm_label_row *row;
+	int rc = nssm_labels_find(in->labels, rel, &row, err);
+	if (rc != 0)
+		return rc;
+	if (row == NULL) {
+		if (in->rep->n_no_row++ < NAMED_MOST)
+			warn(in, "%s: no row in %s, not read", path, cfg->labels);
+		return 0;
+	}
+	if ((cfg->split != NULL && strcmp(row->split, cfg->split) != 0) || !wanted(cfg, row->label)) {
+		in->rep->n_other_split++;
+		return 0;
+	}
+	return add_job(in, path, row->label, st, err);
 }
 
 static int by_name(const FTSENT **a, const FTSENT **b)
@@ -137,43 +148,150 @@ static int by_name(const FTSENT **a, const FTSENT **b)
 	return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
+/* A folder that cannot be listed may hold most of what was asked for: an error. One file is a warning. */
+static int entry(struct ingest *in, const FTSENT *e, size_t skip, struct nssm_err *err)
+{
+	const char *rel = e->fts_path + skip;
+	while (*rel == '/')
+		rel++;
+	switch (e->fts_info) {
+	case FTS_F:
+		return is_capture_name(e->fts_name) ? choose(in, e->fts_path, rel, e->fts_statp, err) : 0;
+	case FTS_DNR:
+	case FTS_ERR:
+		return nssm_err_set(
+		        err, NSSM_EIO, "%s: cannot read: %s", e->fts_path, strerror(e->fts_errno));
+	case FTS_NS:
+	case FTS_SLNONE:
+		if (is_capture_name(e->fts_name)) {
+			in->rep->n_bad_files++;
+			warn(in, "%s: %s", e->fts_path,
+			        e->fts_info == FTS_NS ? strerror(e->fts_errno)
+			                              : "a symbolic link to nothing, not read");
+		}
+		return 0;
+	case FTS_DC:
+		warn(in, "%s: a symbolic link to a folder that holds it, not followed", e->fts_path);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
 static int walk(struct ingest *in, const char *root, struct nssm_err *err)
 {
-	struct stat st;
+	struct stat st = {0};
+	if (strcmp(root, "-") == 0) /* standard input */
+		return choose(in, root, root, &st, err);
 	if (stat(root, &st) != 0)
 		return nssm_err_set(err, NSSM_EIO, "%s: cannot open: %s", root, strerror(errno));
 	if (!S_ISDIR(st.st_mode))
-		return choose(in, root, root, (uint64_t)st.st_size, err);
+		return choose(in, root, root, &st, err);
 	char *paths[] = {(char *)root, NULL};
 	FTS *fts = fts_open(paths, FTS_LOGICAL | FTS_NOCHDIR, by_name);
 	if (fts == NULL)
 		return nssm_err_set(err, NSSM_EIO, "%s: cannot list: %s", root, strerror(errno));
-	size_t skip = strlen(root);
 	int rc = 0;
-	FTSENT *e;
-	while (rc == 0 && (e = fts_read(fts)) != NULL) {
-		if (e->fts_info == FTS_DNR || e->fts_info == FTS_ERR || e->fts_info == FTS_NS)
-			rc = nssm_err_set(err, NSSM_EIO, "%s: cannot read: %s", e->fts_path, strerror(e->fts_errno));
-		if (e->fts_info != FTS_F || !is_capture_name(e->fts_name))
-			continue;
-		const char *rel = e->fts_path + skip;
-		while (*rel == '/')
-			rel++;
-		rc = choose(in, e->fts_path, rel, (uint64_t)e->fts_statp->st_size, err);
-	}
+	FTSENT *e = NULL;
+	while (rc == 0 && (errno = 0, e = fts_read(fts)) != NULL)
+		rc = entry(in, e, strlen(root), err);
+	if (rc == 0 && errno != 0)
+		rc = nssm_err_set(err, NSSM_EIO, "%s: cannot list: %s", root, strerror(errno));
 	fts_close(fts);
 	return rc;
+}
+
+static int by_file(const void *a, const void *b, void *ctx)
+{
+	const struct ingest *in = ctx;
+	size_t x = *(const size_t *)a, y = *(const size_t *)b;
+	const struct job *p = &in->job[x], *q = &in->job[y];
+	if (p->dev != q->dev)
+		return p->dev < q->dev ? -1 : 1;
+	if (p->ino != q->ino)
+		return p->ino < q->ino ? -1 : 1;
+	return (x > y) - (x < y);
+}
+
+/* A file that was found twice (a folder and a file in it, a link beside its target) is read once. */
+static int drop_twice(struct ingest *in, struct nssm_err *err)
+{
+	size_t *idx = calloc(in->n_jobs + 1, sizeof *idx);
+	if (idx == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a list of %zu captures", in->n_jobs);
+	for (size_t i = 0; i < in->n_jobs; i++)
+		idx[i] = i;
+	qsort_r(idx, in->n_jobs, sizeof *idx, by_file, in);
+	int rc = 0;
+	for (size_t i = 1, first = 0; rc == 0 && i < in->n_jobs; i++) {
+		struct job *a = &in->job[idx[first]], *b = &in->job[idx[i]];
+		if (a->ino == 0 || a->dev != b->dev || a->ino != b->ino) {
+			first = i;
+			continue;
+		}
+		if (a->label_idx != b->label_idx)
+			rc = nssm_err_set(err, NSSM_EARG,
+			        "%.200s, labelled %s, and %.200s, labelled %s, are the same file", a->path,
+			        in->vocab->label[a->label_idx].name, b->path,
+			        in->vocab->label[b->label_idx].name);
+		else if (in->rep->n_twice++ < NAMED_MOST)
+			warn(in, "%s: the same file as %s, read once", b->path, a->path);
+		free(b->path);
+		b->path = NULL;
+	}
+	free(idx);
+	size_t n = 0;
+	for (size_t i = 0; i < in->n_jobs; i++)
+		if (in->job[i].path != NULL)
+			in->job[n++] = in->job[i];
+	in->n_jobs = n;
+	return rc;
+}
+
+/* Nothing that was not written by this program is written over: an --out that names a capture or the CSV. */
+static int check_out(const struct ingest *in, struct nssm_err *err)
+{
+	char head[sizeof NSSM_CORPUS_MAGIC - 1];
+	FILE *f = fopen(in->cfg->out, "rbe");
+	if (f == NULL)
+		return 0; /* not there, or writing will say */
+	size_t n = fread(head, 1, sizeof head, f);
+	fclose(f);
+	if (n > 0 && (n < sizeof head || memcmp(head, NSSM_CORPUS_MAGIC, sizeof head) != 0))
+		return nssm_err_set(
+		        err, NSSM_EARG, "%s: exists and is no corpus: not written over", in->cfg->out);
+	return 0;
+}
+
+/* A label that was asked for and that no row has is a misspelt one. */
+static int check_only(const struct ingest *in, struct nssm_err *err)
+{
+	const struct nssm_ingest_cfg *cfg = in->cfg;
+	if (cfg->n_only > 0 && in->labels == NULL)
+		return nssm_err_set(
+		        err, NSSM_EARG, "prepare: --only %.100s needs a CSV of labels", cfg->only[0]);
+	for (size_t k = 0; k < cfg->n_only; k++) {
+		uint32_t i = 0;
+		while (i < in->labels->n && strcmp(in->labels->row[i].label, cfg->only[k]) != 0)
+			i++;
+		if (i == in->labels->n)
+			return nssm_err_set(err, NSSM_EARG, "%s: no row has the label \"%.100s\" (--only)",
+			        cfg->labels, cfg->only[k]);
+	}
+	return 0;
 }
 
 static void warn_unused_rows(struct ingest *in)
 {
 	for (uint32_t i = 0; in->labels != NULL && i < in->labels->n; i++) {
 		const struct nssm_label_row *r = &in->labels->row[i];
-		bool meant = (in->cfg->split == NULL || strcmp(r->split, in->cfg->split) == 0) && wanted(in->cfg, r->label);
+		bool meant = (in->cfg->split == NULL || strcmp(r->split, in->cfg->split) == 0) &&
+		             wanted(in->cfg, r->label);
 		if (r->used || !meant)
 			continue;
 		if (in->rep->n_rows_unused++ < NAMED_MOST)
-			warn(in, "%s:%u: %s: no such capture was found", in->cfg->labels, r->line, r->file);
+			warn(in, "%s:%u: %s: no such capture was found", in->cfg->labels, r->line,
+			        nssm_quote(r->file).s);
 	}
 }
 
@@ -184,20 +302,29 @@ static int find_captures(struct ingest *in, struct nssm_err *err)
 	if (cfg->labels != NULL && (rc = nssm_labels_load(&in->labels, cfg->labels, err)))
 		return rc;
 	if (cfg->split != NULL && (in->labels == NULL || !in->labels->has_split))
-		return nssm_err_set(err, NSSM_EARG, "%s: --split %s needs a CSV of labels with the column Split",
-			cfg->labels ? cfg->labels : "prepare", cfg->split);
+		return nssm_err_set(err, NSSM_EARG,
+		        "%s: --split %s needs a CSV of labels with the column Split",
+		        cfg->labels ? cfg->labels : "prepare", cfg->split);
+	rc = check_only(in, err);
 	for (size_t i = 0; rc == 0 && i < cfg->n_captures; i++)
 		rc = walk(in, cfg->captures[i], err);
+	if (rc == 0)
+		rc = drop_twice(in, err);
 	if (rc != 0)
 		return rc;
 	warn_unused_rows(in);
+	for (size_t i = 0; i < in->n_jobs; i++)
+		in->total_bytes += in->job[i].bytes;
 	if (in->n_jobs == 0)
-		return nssm_err_set(err, NSSM_EARG, "no captures to read: %u found without a row in the CSV, %u of another split or label; "
-			"folders are searched for .pcap .pcapng .cap and the same with .gz", in->rep->n_no_row, in->rep->n_other_split);
+		return nssm_err_set(err, NSSM_EARG,
+		        "no captures to read: %u found without a row in the CSV, %u of another split or "
+		        "label; "
+		        "folders are searched for .pcap .pcapng .cap and the same with .gz",
+		        in->rep->n_no_row, in->rep->n_other_split);
 	return 0;
 }
 
-/* --- sessions ---------------------------------------------------------------------------------------------------- */
+/* --- sessions --- */
 
 static int append(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *err)
 {
@@ -229,7 +356,8 @@ static int open_sessions(struct ingest *in, uint32_t session, struct nssm_err *e
 		if (rc != 0)
 			return rc;
 		in->n_open++;
-		if (in->spool != NULL && (rc = nssm_spool_add(in->spool, in->first_open + in->n_open - 1, in->tokens, 0, err)))
+		if (in->spool != NULL &&
+		        (rc = nssm_spool_add(in->spool, in->first_open + in->n_open - 1, in->tokens, 0, err)))
 			return rc;
 	}
 	return 0;
@@ -247,7 +375,8 @@ static int close_session(struct ingest *in, uint32_t session, struct open_sessio
 			rc = nssm_spool_drain(in->spool, session, append, in->w, err);
 		if (rc == 0)
 			rc = nssm_corpus_end_session(in->w, &o->info, err);
-		/* The published preprocessor rejects captures of one packet, and crashes at what the encoder counted. */
+		/* The published preprocessor rejects captures of one packet, and crashes at what the encoder
+		 * counted. */
 		bool beyond = o->info.n_packets < 2 || nssm_encoder_n_beyond_paper(o->enc) > 0;
 		in->rep->n_beyond_paper += in->cfg->codec.compat_paper && beyond;
 		in->rep->n_sessions++;
@@ -295,6 +424,9 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 		st->skipped[reason]++;
 		return 0;
 	}
+	if (o->info.n_packets == UINT32_MAX)
+		return nssm_err_set(err, NSSM_ERANGE,
+		        "a session of more than %u packets; --session-split makes smaller ones", UINT32_MAX);
 	st->n_cut += cut > 0;
 	if (o->info.n_packets == 0)
 		o->info.first_ns = pkt->ts_ns;
@@ -316,7 +448,33 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 	return put(in, session, lead + n, err);
 }
 
-/* --- captures ---------------------------------------------------------------------------------------------------- */
+/* --- captures --- */
+
+static int stopped(struct ingest *in, uint64_t bytes, struct nssm_err *err)
+{
+	if (in->cfg->progress == NULL ||
+	        in->cfg->progress(in->cfg->ctx, bytes, in->total_bytes, in->n_packets) == 0)
+		return 0;
+	return nssm_err_set(err, NSSM_EINTR, "stopped; nothing was written");
+}
+
+static int read_packet(struct ingest *in, const struct nssm_pkt *pkt, struct nssm_err *err)
+{
+	uint32_t session;
+	int rc = nssm_splitter_packet(in->splitter, pkt, &session, err);
+	if (rc < 0)
+		return rc;
+	if (rc == 0) {
+		struct nssm_hdrs h;
+		int why = nssm_pkt_parse(&h, pkt->data, pkt->caplen);
+		in->stats[in->label_idx].skipped[why != NSSM_PKT_OK ? why : NSSM_PKT_NO_SESSION]++;
+		return 0;
+	}
+	rc = open_sessions(in, session, err);
+	if (rc == 0)
+		rc = close_sessions(in, nssm_splitter_n_done(in->splitter), err);
+	return rc == 0 ? take_packet(in, session, pkt, err) : rc;
+}
 
 static int read_packets(struct ingest *in, struct nssm_capture *c, struct nssm_err *err)
 {
@@ -325,30 +483,16 @@ static int read_packets(struct ingest *in, struct nssm_capture *c, struct nssm_e
 	struct nssm_err bad;
 	int rc = 0, got = 1;
 	while (rc == 0 && (got = nssm_capture_next(c, &pkt, &bad)) > 0) {
-		uint32_t session;
-		int belongs = nssm_splitter_packet(in->splitter, &pkt, &session, err);
-		if (belongs < 0)
-			return belongs;
-		if (belongs == 0) {
-			struct nssm_hdrs h;
-			int why = nssm_pkt_parse(&h, pkt.data, pkt.caplen);
-			in->stats[in->label_idx].skipped[why != NSSM_PKT_OK ? why : NSSM_PKT_NOT_TCP_UDP]++;
-			continue;
-		}
-		rc = open_sessions(in, session, err);
-		if (rc == 0)
-			rc = close_sessions(in, nssm_splitter_n_done(in->splitter), err);
-		if (rc == 0)
-			rc = take_packet(in, session, &pkt, err);
-		if (++in->n_packets % PROGRESS_EVERY == 0 && rc == 0 && in->cfg->progress != NULL &&
-			in->cfg->progress(in->cfg->ctx, in->done_bytes + info->read_bytes, in->total_bytes, in->n_packets) != 0)
-			rc = nssm_err_set(err, NSSM_EINTR, "stopped; nothing was written");
+		rc = read_packet(in, &pkt, err);
+		if (rc == 0 && ++in->n_packets % PROGRESS_EVERY == 0)
+			rc = stopped(in, in->done_bytes + info->read_bytes, err);
 	}
 	if (rc == 0 && got < 0) {
 		in->rep->n_bad_files++;
 		if (in->cfg->strict)
 			return nssm_err_set(err, bad.code, "%s", bad.msg);
-		warn(in, "%s; the %llu packets before it are kept", bad.msg, (unsigned long long)info->n_packets);
+		warn(in, "%s; the %llu packets before it are kept", bad.msg,
+		        (unsigned long long)info->n_packets);
 	}
 	return rc;
 }
@@ -370,20 +514,21 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	struct nssm_capture *c = NULL;
 	struct nssm_err bad;
 	rep->n_files++;
-	rep->n_bytes += job->bytes;
 	if (nssm_capture_open(&c, job->path, &bad) != 0) {
 		rep->n_bad_files++;
 		if (in->cfg->strict)
 			return nssm_err_set(err, bad.code, "%s", bad.msg);
 		warn(in, "%s", bad.msg);
+		in->done_bytes += job->bytes;
 		return 0;
 	}
-	in->label_idx = (uint32_t)nssm_vocab_find_label(in->vocab, job->label);
+	in->label_idx = job->label_idx;
 	in->first_open = in->n_open = 0;
 	nssm_flow_set_clear(&in->flows);
 	int rc = nssm_splitter_open(&in->splitter, &in->cfg->session_split, err);
 	if (rc == 0 && in->cfg->session_split.kind == NSSM_SPLIT_CLIENT)
-		rc = nssm_spool_open(&in->spool, in->cfg->out, in->cfg->spool_bytes ? in->cfg->spool_bytes : NSSM_SPOOL_BYTES, err);
+		rc = nssm_spool_open(&in->spool, in->cfg->out,
+		        in->cfg->spool_bytes ? in->cfg->spool_bytes : NSSM_SPOOL_BYTES, err);
 	if (rc == 0)
 		rc = read_packets(in, c, err);
 	if (rc == 0) {
@@ -392,6 +537,7 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 		add_counts(&rep->split, nssm_splitter_counts(in->splitter));
 	}
 	const struct nssm_capture_info *info = nssm_capture_info(c);
+	rep->n_bytes += info->read_bytes;
 	rep->n_normalised += info->n_normalised;
 	rep->n_short_link += info->n_short_link;
 	rep->n_wirelen_raised += info->n_wirelen_raised;
@@ -405,7 +551,7 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	nssm_splitter_close(&in->splitter);
 	nssm_capture_close(&c);
 	in->done_bytes += job->bytes;
-	return rc;
+	return rc == 0 ? stopped(in, in->done_bytes, err) : rc;
 }
 
 static int alloc_all(struct ingest *in, struct nssm_err *err)
@@ -418,10 +564,21 @@ static int alloc_all(struct ingest *in, struct nssm_err *err)
 	return 0;
 }
 
+/* A label whose token is in the vocabulary and that no session teaches. */
+static void warn_empty_labels(struct ingest *in)
+{
+	for (uint32_t i = 0; i < in->vocab->n_labels; i++)
+		if (in->stats[i].n_sessions == 0)
+			warn(in, "label %s: none of its captures holds a packet that the codec takes",
+			        in->vocab->label[i].name);
+}
+
 static int run(struct ingest *in, struct nssm_err *err)
 {
 	struct nssm_encoder *probe = NULL;
 	int rc = alloc_all(in, err);
+	if (rc == 0)
+		rc = check_out(in, err);
 	if (rc == 0)
 		rc = find_captures(in, err);
 	if (rc == 0)
@@ -435,10 +592,11 @@ static int run(struct ingest *in, struct nssm_err *err)
 	rc = nssm_corpus_create(&in->w, in->cfg->out, &in->cfg->codec, err);
 	for (size_t i = 0; rc == 0 && i < in->n_jobs; i++)
 		rc = read_capture(in, &in->job[i], err);
-	if (rc == 0 && in->cfg->progress != NULL)
-		in->cfg->progress(in->cfg->ctx, in->total_bytes, in->total_bytes, in->n_packets);
 	if (rc == 0 && in->rep->n_sessions == 0)
-		rc = nssm_err_set(err, NSSM_EARG, "%zu captures hold no packet that the codec takes: nothing was written", in->n_jobs);
+		rc = nssm_err_set(err, NSSM_EARG,
+		        "%zu captures hold no packet that the codec takes: nothing was written", in->n_jobs);
+	if (rc == 0)
+		warn_empty_labels(in);
 	if (rc == 0)
 		rc = nssm_corpus_commit(&in->w, in->vocab, in->stats, in->cfg->made_by, err);
 	return rc;

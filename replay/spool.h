@@ -1,4 +1,6 @@
-/* spool — tokens of many open sessions, in memory up to a budget, beyond it in an unlinked temporary file. */
+/* spool — tokens of many open sessions, in memory up to a budget, beyond it in an unlinked temporary file.
+ * Memory : the budget, a row a session and an extent for each time it was spilled; what one call adds comes
+ * on top. Checked: tests/test_ingest.c */
 #ifndef NSSM_SPOOL_H
 #define NSSM_SPOOL_H
 
@@ -13,10 +15,12 @@ struct nssm_spool;
 int nssm_spool_open(struct nssm_spool **s, const char *path, size_t budget_bytes, struct nssm_err *err);
 void nssm_spool_close(struct nssm_spool **s);
 /* Sessions are numbered from 0 without gaps; a new number is one more than the last. */
-int nssm_spool_add(struct nssm_spool *s, uint32_t session, const uint16_t *tokens, size_t n, struct nssm_err *err);
+int nssm_spool_add(
+        struct nssm_spool *s, uint32_t session, const uint16_t *tokens, size_t n, struct nssm_err *err);
 /* Gives a session's tokens in order, in pieces, and frees them. */
 int nssm_spool_drain(struct nssm_spool *s, uint32_t session,
-	int (*take)(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *err), void *ctx, struct nssm_err *err);
+        int (*take)(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *err), void *ctx,
+        struct nssm_err *err);
 uint64_t nssm_spool_spilled(const struct nssm_spool *s); /* bytes written to the file so far */
 
 #endif

@@ -214,7 +214,7 @@ static void bad_labels_are_told(void **state)
 	} bad[] = {
 	        {"File,Name\na,b\n", "File and Label", NSSM_EFORMAT},
 	        {"", "empty", NSSM_EFORMAT},
-	        {"File,Label\nz.pcap,\"web\n", ":2: a quote", NSSM_EFORMAT},
+	        {"File,Label\nz.pcap,\"web\n", ":2: column 2: a quote", NSSM_EFORMAT},
 	        {"File,Label\nz.pcap\n", ":2: 1 columns", NSSM_EFORMAT},
 	        {"File,Label\nb/z.pcap,web\nz.pcap,web\nc/z.pcap,dns\nx/none.pcap,a\ny/none.pcap,b\n",
 	                "none.pcap", NSSM_EFORMAT},
