@@ -51,5 +51,7 @@ struct nssm_trainer {
 };
 
 void nssm_trainer_shuffle(struct nssm_trainer *t);
+/* Ids of table `from` to those of table v that mean the same; 0xffff: v has none. */
+void nssm_train_id_map(uint16_t map[NSSM_VOCAB_MAX], const struct nssm_vocab *from, const struct nssm_vocab *v);
 
 #endif
