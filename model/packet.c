@@ -3,30 +3,11 @@
 #include <assert.h>
 #include <string.h>
 
-#define ETH_LEN     14u
-#define VLAN_MAX    8u  /* tags; real stacks have two */
-#define EXT_MAX     16u /* IPv6 extension headers; RFC 8200 knows six kinds */
-#define IP6_LEN     40u
-#define PROTO_TCP   6u
-#define PROTO_UDP   17u
-#define PROTO_HBH   0u
-#define PROTO_ROUTE 43u
-#define PROTO_FRAG  44u
-#define PROTO_AH    51u
-#define PROTO_DEST  60u
-#define OPT_JUMBO   0xc2u
-#define UDP_LEN     8u
-#define TCP_LEN     20u
+#include "model/packet_impl.h"
 
-static uint32_t get16(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 8 | p[1];
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-	return get16(p) << 16 | get16(p + 2);
-}
+#define VLAN_MAX  8u  /* tags; real stacks have two */
+#define EXT_MAX   16u /* IPv6 extension headers; RFC 8200 knows six kinds */
+#define OPT_JUMBO 0xc2u
 
 /* --- names ---------------------------------------------------------------------------------------------------- */
 
