@@ -6,7 +6,6 @@
 
 #include "model/packet_impl.h"
 
-
 /* --- option lists --------------------------------------------------------------------------------------------- */
 
 /* Multipath TCP (RFC 8684, section 3): lengths each subtype may have; bit n stands for length n. */
