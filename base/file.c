@@ -132,7 +132,8 @@ int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, stru
 		return of->code;
 	if (n >= BUF_BYTES)
 		return put(of, data, n, err);
-	memcpy(of->buf + of->fill, data, n);
+	if (n > 0) /* data may be NULL then */
+		memcpy(of->buf + of->fill, data, n);
 	of->fill += n;
 	return 0;
 }
