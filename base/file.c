@@ -132,7 +132,7 @@ int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, stru
 		return of->code;
 	if (n >= BUF_BYTES)
 		return put(of, data, n, err);
-	if (n > 0) /* data may be NULL then */
+	if (n > 0) /* data may be NULL then, which memcpy may not be given */
 		memcpy(of->buf + of->fill, data, n);
 	of->fill += n;
 	return 0;

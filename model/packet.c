@@ -28,8 +28,7 @@ static uint32_t get32(const uint8_t *p)
 	return get16(p) << 16 | get16(p + 2);
 }
 
-/* --- names
- * ----------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name, *help;
@@ -63,8 +62,7 @@ const char *nssm_pkt_repair_name(int bit_idx)
 	return bit_idx >= 0 && bit_idx < NSSM_REPAIR_N_BITS ? name[bit_idx] : "unknown";
 }
 
-/* --- checksums
- * ------------------------------------------------------------------------------------------------- */
+/* --- checksums ------------------------------------------------------------------------------------------------ */
 
 uint32_t nssm_csum_add(uint32_t sum, const void *data, size_t n)
 {
@@ -113,8 +111,7 @@ uint16_t nssm_csum_l4(const uint8_t *l3, int ip_version, uint8_t proto, const ui
 	return proto == PROTO_UDP && c == 0 ? 0xffff : c;
 }
 
-/* --- walking the headers
- * --------------------------------------------------------------------------------------- */
+/* --- walking the headers -------------------------------------------------------------------------------------- */
 
 /* Ethernet and its VLAN tags. */
 static int walk_link(struct nssm_hdrs *h, const uint8_t *data, uint32_t n)

@@ -27,8 +27,7 @@ static void put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
-/* --- option lists
- * ---------------------------------------------------------------------------------------------- */
+/* --- option lists --------------------------------------------------------------------------------------------- */
 
 /* Multipath TCP (RFC 8684, section 3): lengths each subtype may have; bit n stands for length n. */
 static bool mptcp_ok(const uint8_t *o, uint32_t len)
@@ -226,8 +225,7 @@ static bool mend_options6(uint8_t *o, uint32_t n)
 	return false;
 }
 
-/* --- headers
- * --------------------------------------------------------------------------------------------------- */
+/* --- headers -------------------------------------------------------------------------------------------------- */
 
 /* IPv6 extension headers in [off, end); *next names the first. A fragment header becomes an atomic one (RFC
  * 6946). A routing header, and a hop-by-hop header that is not the first, become destination options with
