@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "app/cmd.h"
 #include "app/progress.h"
 #include "base/file.h"
+#include "base/measure.h"
 #include "model/train.h"
 
 #define DEFAULT_VALS 20 /* validations in a run, unless --val-every says otherwise */
@@ -129,13 +129,6 @@ static int init_from(struct run *r, const char *path, struct nssm_err *err)
 	return rc;
 }
 
-static double now_s(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
 /* Seconds one validation takes, about: forward only, a third of a step's work a token. */
 static double validation_s(const struct run *r, double step_s)
 {
@@ -153,11 +146,11 @@ static int plan_steps(struct run *r, struct nssm_err *err)
 	double minutes = nssm_conf_float(r->conf, NSSM_K_MINUTES), epochs = nssm_conf_float(r->conf, NSSM_K_EPOCHS);
 	double per_step = (double)nssm_trainer_step_tokens(r->t);
 	if (steps == 0 && epochs == 0 && minutes > 0) {
-		double step_s, began = now_s();
+		double step_s, began = nssm_now_s();
 		int rc = nssm_trainer_measure(r->t, &step_s, err);
 		if (rc != 0)
 			return rc;
-		double left = minutes * 60 - (now_s() - began), val_s = validation_s(r, step_s);
+		double left = minutes * 60 - (nssm_now_s() - began), val_s = validation_s(r, step_s);
 		int64_t every = opt_int(r, NSSM_K_VAL_EVERY);
 		if (every > 0)
 			steps = (int64_t)(left / (step_s + val_s / (double)every));
