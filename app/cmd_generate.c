@@ -49,8 +49,7 @@ static void on_signal(int sig)
 	nssm_generator_stop();
 }
 
-/* --- labels
- * ---------------------------------------------------------------------------------------------------- */
+/* --- labels --------------------------------------------------------------------------------------------------- */
 
 static int unknown_label(const struct run *r, const char *what, size_t n, struct nssm_err *err)
 {
@@ -140,8 +139,7 @@ static int choose_labels(struct run *r, struct nssm_err *err)
 	return 0;
 }
 
-/* --- options
- * ------------------------------------------------------------------------------------------------------ */
+/* --- options -------------------------------------------------------------------------------------------------- */
 
 static int bad_start(const char *text, struct nssm_err *err)
 {
@@ -345,8 +343,7 @@ static int open_output(struct run *r, struct nssm_err *err)
 	return rc;
 }
 
-/* --- at the end
- * ------------------------------------------------------------------------------------------------------ */
+/* --- at the end ----------------------------------------------------------------------------------------------- */
 
 static void print_row(FILE *f, const char *name, const struct nssm_render_stats *s)
 {
@@ -494,8 +491,7 @@ static int write_manifest(const struct run *r, bool complete, struct nssm_err *e
 	return rc;
 }
 
-/* --- the command
- * -------------------------------------------------------------------------------------------------- */
+/* --- the command ---------------------------------------------------------------------------------------------- */
 
 static int list_labels(const struct run *r)
 {

@@ -81,8 +81,7 @@ static void print_members(const char *title, const json_t *object)
 	putchar('\n');
 }
 
-/* --- corpus
- * ---------------------------------------------------------------------------------------------------- */
+/* --- corpus --------------------------------------------------------------------------------------------------- */
 
 static json_t *corpus_json(const char *path, const struct nssm_corpus *c, bool verified)
 {
@@ -134,8 +133,7 @@ static int info_corpus(const char *path, bool as_json, bool verify, struct nssm_
 	return rc;
 }
 
-/* --- checkpoint
- * ------------------------------------------------------------------------------------------------ */
+/* --- checkpoint ----------------------------------------------------------------------------------------------- */
 
 /* How the weights are stored, and how many they are; with verify every one of them is read. */
 static int look_at_weights(struct nssm_model_card *card, const char *dir, bool verify, uint64_t *n_params,
@@ -253,8 +251,7 @@ static int info_checkpoint(const char *path, bool as_json, bool verify, struct n
 	return rc;
 }
 
-/* --- capture
- * --------------------------------------------------------------------------------------------------- */
+/* --- capture -------------------------------------------------------------------------------------------------- */
 
 struct capture_sums {
 	uint64_t n_packets, cap_bytes, wire_bytes, first_ns, last_ns, n_time_back, n_tcp, n_udp, n_cut_short;
@@ -397,8 +394,7 @@ static int info_capture(const char *path, bool as_json, struct nssm_err *err)
 	return rc;
 }
 
-/* --- which of them
- * ----------------------------------------------------------------------------------------------- */
+/* --- which of them -------------------------------------------------------------------------------------------- */
 
 static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct nssm_err *err)
 {

@@ -13,8 +13,10 @@
 #include "app/cmd.h"
 #include "app/progress.h"
 #include "base/file.h"
+#include "base/measure.h"
 #include "model/train.h"
 
+#define DEFAULT_VALS 20 /* validations in a run, unless --val-every says otherwise */
 #define LN2        0.69314718055994530942
 #define LOG_HEADER "step,tokens,loss,loss_smoothed,grad_norm,lr,val_loss,seconds\n"
 
@@ -114,29 +116,27 @@ static int open_trainer(struct run *r, struct nssm_err *err)
 	return nssm_trainer_open(&r->t, &cfg, &r->card, r->corpus, r->n_corpora, r->val, r->kern, r->team, err);
 }
 
-/* Weights of another checkpoint: sizes must be the same, ids of tokens too. */
 static int init_from(struct run *r, const char *path, struct nssm_err *err)
 {
 	char dir[PATH_MAX];
-	struct nssm_model_card card = {0};
+	uint32_t n_new = 0;
 	int rc = nssm_checkpoint_find(dir, path, err);
 	if (rc == 0)
-		rc = nssm_checkpoint_load_card(&card, dir, err);
-	if (rc != 0)
-		return rc;
-	const struct nssm_mamba2_cfg *a = &card.cfg, *b = &nssm_trainer_card(r->t)->cfg;
-	const struct nssm_vocab *va = &card.vocab, *vb = &nssm_trainer_card(r->t)->vocab;
-	bool same = a->D == b->D && a->L == b->L && a->E == b->E && a->P == b->P && a->N == b->N && a->K == b->K && a->Vpad == b->Vpad;
-	if (!same)
-		rc = nssm_err_set(err, NSSM_EARG, "%s/config.json: sizes differ from this training's: expected d_model %d, n_layer %d, "
-			"d_state %d, padded vocabulary %d; found %d, %d, %d, %d", dir, b->D, b->L, b->N, b->Vpad, a->D, a->L, a->N,
-			a->Vpad);
-	else if (memcmp(va->byte_id, vb->byte_id, sizeof va->byte_id) != 0 || va->pkt != vb->pkt || va->eot != vb->eot)
-		rc = nssm_err_set(err, NSSM_EARG, "%s/tokenizer.json: its token ids differ from the corpus's", dir);
-	else
-		rc = nssm_checkpoint_load_weights(nssm_trainer_params(r->t, NULL), &card, dir, err);
-	nssm_model_card_free(&card);
+		rc = nssm_trainer_init_from(r->t, dir, &n_new, err);
+	if (rc == 0 && n_new > 0)
+		printf("weights of %s; %" PRIu32 " label%s that it lacks begin%s at random\n", dir, n_new, n_new == 1 ? "" : "s",
+			n_new == 1 ? "s" : "");
 	return rc;
+}
+
+/* Seconds one validation takes, about: forward only, a third of a step's work a token. */
+static double validation_s(const struct run *r, double step_s)
+{
+	if (r->val == NULL)
+		return 0;
+	double n = (double)nssm_corpus_n_tokens(r->val), most = (double)opt_int(r, NSSM_K_VAL_TOKENS);
+	n = most > 0 && most < n ? most : n;
+	return n / (double)nssm_trainer_step_tokens(r->t) * step_s / 3;
 }
 
 /* Steps from --steps, --epochs or --minutes, in this order; one epoch if none is given. */
@@ -146,15 +146,20 @@ static int plan_steps(struct run *r, struct nssm_err *err)
 	double minutes = nssm_conf_float(r->conf, NSSM_K_MINUTES), epochs = nssm_conf_float(r->conf, NSSM_K_EPOCHS);
 	double per_step = (double)nssm_trainer_step_tokens(r->t);
 	if (steps == 0 && epochs == 0 && minutes > 0) {
-		double step_s;
+		double step_s, began = nssm_now_s();
 		int rc = nssm_trainer_measure(r->t, &step_s, err);
 		if (rc != 0)
 			return rc;
-		/* Validations look at val_tokens each, forward only (about a third of a step's work a token). */
-		double val_s = r->val ? 20.0 * (double)opt_int(r, NSSM_K_VAL_TOKENS) / per_step * step_s / 3 : 0;
-		double left = minutes * 60 - val_s;
-		steps = (int64_t)(left > 0.5 * minutes * 60 ? left / step_s : 0.5 * minutes * 60 / step_s);
+		double left = minutes * 60 - (nssm_now_s() - began), val_s = validation_s(r, step_s);
+		int64_t every = opt_int(r, NSSM_K_VAL_EVERY);
+		if (every > 0)
+			steps = (int64_t)(left / (step_s + val_s / (double)every));
+		else
+			steps = (int64_t)((left - DEFAULT_VALS * val_s) / step_s);
 		printf("a step takes %.3f s here: %g minutes are %" PRId64 " steps\n", step_s, minutes, steps < 1 ? 1 : steps);
+		if (every == 0 && left < 2 * DEFAULT_VALS * val_s)
+			fprintf(stderr, "netssm: note: %d validations take about %.0f s of this time; a smaller --val-tokens or a larger "
+				"--val-every leaves more for training\n", DEFAULT_VALS, DEFAULT_VALS * val_s);
 	} else if (steps == 0) {
 		steps = (int64_t)ceil((epochs > 0 ? epochs : 1) * (double)nssm_trainer_epoch_tokens(r->t) / per_step);
 	}
@@ -241,9 +246,10 @@ static int open_out(struct run *r, struct nssm_err *err)
 
 static int open_log(struct run *r, struct nssm_err *err)
 {
-	bool fresh = r->first_step == 0;
-	r->log = fopen(r->log_path, fresh ? "w" : "a");
-	if (r->log == NULL || (fresh && fputs(LOG_HEADER, r->log) < 0))
+	r->log = fopen(r->log_path, r->first_step == 0 ? "w" : "a");
+	/* A resumed run's log may have been deleted: then it begins anew, with the steps that come. */
+	bool empty = r->log != NULL && fseek(r->log, 0, SEEK_END) == 0 && ftell(r->log) == 0;
+	if (r->log == NULL || (empty && fputs(LOG_HEADER, r->log) < 0))
 		return nssm_err_set(err, NSSM_EIO, "%s: cannot write: %s", r->log_path, strerror(errno));
 	return 0;
 }
@@ -278,6 +284,9 @@ static json_t *own_values(const struct run *r)
 
 static int save_last(struct run *r, struct nssm_err *err)
 {
+	/* The log first: were the machine to lose power, rows of steps that the checkpoint has done would never be made again. */
+	if (fflush(r->log) != 0 || (fsync(fileno(r->log)) != 0 && errno != EINVAL && errno != EROFS))
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot sync: %s", r->log_path, strerror(errno));
 	json_t *own = own_values(r);
 	int rc = nssm_trainer_save(r->t, r->last, own, err);
 	json_decref(own);
@@ -389,7 +398,7 @@ static int run_all(struct run *r, struct nssm_err *err)
 	if (rc != 0 || (rc = open_log(r, err)))
 		return rc;
 	int64_t every = opt_int(r, NSSM_K_VAL_EVERY), total = nssm_trainer_steps(r->t);
-	r->val_every = every > 0 ? every : total / 20 > 0 ? total / 20 : 1;
+	r->val_every = every > 0 ? every : total / DEFAULT_VALS > 0 ? total / DEFAULT_VALS : 1;
 	describe(r);
 	if (r->first_step >= total) {
 		printf("this training is finished: %" PRId64 " of %" PRId64 " steps\n", r->first_step, total);
@@ -410,7 +419,7 @@ static int run_all(struct run *r, struct nssm_err *err)
 	rc = save_last(r, err);
 	if (rc != 0)
 		return rc;
-	if (interrupted)
+	if (interrupted && st.step < total)
 		return nssm_err_set(err, NSSM_EINTR, "stopped after step %" PRId64 " of %" PRId64 "; saved in %s, --resume goes on", st.step,
 			total, r->last);
 	report(r, &st);
@@ -439,6 +448,7 @@ const struct nssm_cmd nssm_cmd_train = {
 	.summary = "train a model on a corpus",
 	.details = "Writes OUT/last (everything to go on with --resume), OUT/best (the weights with the lowest validation loss) and\n"
 		   "OUT/log.csv (one row a step). SIGINT saves and stops. A time budget is turned into steps once, at the start.\n"
+		   "Validation losses are those of the fp32 masters, whatever dtype best/ is stored as.\n"
 		   "\n"
 		   "  netssm train --corpus train.nssm --val val.nssm --config conf/small.yaml --minutes 30 --out m\n"
 		   "  netssm train --corpus train.nssm --val val.nssm --config conf/small.yaml --out m --resume\n",

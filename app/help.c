@@ -46,8 +46,7 @@ void nssm_help_cmd(FILE *out, const struct nssm_cmd *cmd, int width)
 	nssm_conf_help(out, cmd->bit, width);
 }
 
-/* --- the manual page
- * ------------------------------------------------------------------------------------------ */
+/* --- the manual page ------------------------------------------------------------------------------------------ */
 
 /* roff text: dots and quotes at the start of a line, backslashes and hyphens escaped, what is not ASCII by
  * its number. */

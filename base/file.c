@@ -132,7 +132,8 @@ int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, stru
 		return of->code;
 	if (n >= BUF_BYTES)
 		return put(of, data, n, err);
-	memcpy(of->buf + of->fill, data, n);
+	if (n > 0) /* data may be NULL then, which memcpy may not be given */
+		memcpy(of->buf + of->fill, data, n);
 	of->fill += n;
 	return 0;
 }
@@ -236,6 +237,21 @@ int nssm_dir_remove(const char *path, struct nssm_err *err)
 	return rc;
 }
 
+/* Where the file system cannot exchange (NFS): for an instant there is no folder at path, but both lie beside it. */
+static int replace_in_two_steps(const char *tmp, const char *path, struct nssm_err *err)
+{
+	char old[PATH_MAX];
+	if (snprintf(old, sizeof old, "%s.old", path) >= (int)sizeof old)
+		return nssm_err_set(err, NSSM_EARG, "%.200s…: path too long", path);
+	int rc = nssm_dir_remove(old, err);
+	if (rc != 0)
+		return rc;
+	if (rename(path, old) != 0 || rename(tmp, path) != 0)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot rename to %s: %s", tmp, path, strerror(errno));
+	sync_parent(path);
+	return nssm_dir_remove(old, err);
+}
+
 int nssm_dir_replace(const char *tmp, const char *path, struct nssm_err *err)
 {
 	if (rename(tmp, path) == 0) {
@@ -244,8 +260,11 @@ int nssm_dir_replace(const char *tmp, const char *path, struct nssm_err *err)
 	}
 	if (errno != ENOTEMPTY && errno != EEXIST)
 		return nssm_err_set(err, NSSM_EIO, "%s: cannot rename to %s: %s", tmp, path, strerror(errno));
-	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) != 0)
+	if (renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+		sync_parent(path);
+		return nssm_dir_remove(tmp, err);
+	}
+	if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
 		return nssm_err_set(err, NSSM_EIO, "%s: cannot exchange with %s: %s", tmp, path, strerror(errno));
-	sync_parent(path);
-	return nssm_dir_remove(tmp, err);
+	return replace_in_two_steps(tmp, path, err);
 }

@@ -36,7 +36,8 @@ void nssm_outfile_abort(struct nssm_outfile **of);
 int nssm_file_write(const char *path, const void *data, size_t n, struct nssm_err *err);
 
 /* Puts the folder tmp in the place of path in one step (RENAME_EXCHANGE where path exists), then removes the
- * old one. A reader sees the old folder or the new one, whole. */
+ * old one. A reader sees the old folder or the new one, whole. A file system that cannot exchange (NFS) takes two renames;
+ * a kill between them leaves the old one as path.old and the new one as tmp. */
 int nssm_dir_replace(const char *tmp, const char *path, struct nssm_err *err);
 /* Removes a folder that holds files only (no subfolders). Missing: no error. */
 int nssm_dir_remove(const char *path, struct nssm_err *err);

@@ -33,8 +33,7 @@ char *nssm_conf_flag(char buf[NSSM_FLAG_BYTES], enum nssm_key_id id)
 	return buf;
 }
 
-/* --- reading values
- * ------------------------------------------------------------------------------------------ */
+/* --- reading values ------------------------------------------------------------------------------------------- */
 
 char *conf_quote(char buf[CONF_QUOTE_MAX], const char *text, size_t len)
 {
@@ -186,8 +185,7 @@ static int scan_bool(const char *s)
 	return -1;
 }
 
-/* --- ranges
- * --------------------------------------------------------------------------------------------------- */
+/* --- ranges --------------------------------------------------------------------------------------------------- */
 
 static int64_t to_int64(double v)
 {
@@ -255,8 +253,7 @@ const char *nssm_conf_cmd_name(unsigned bit)
 	}
 }
 
-/* --- storing values
- * ------------------------------------------------------------------------------------------- */
+/* --- storing values ------------------------------------------------------------------------------------------- */
 
 static int refuse(int code, enum nssm_key_id id, const char *text, enum scan why, const char *where,
         struct nssm_err *err)
@@ -416,8 +413,7 @@ int nssm_conf_set(
 	return conf_put(c, id, text, CONF_FLAG, full, err);
 }
 
-/* --- the object
- * ----------------------------------------------------------------------------------------------- */
+/* --- the object ----------------------------------------------------------------------------------------------- */
 
 /* Two keys that one command would spell as the same flag are a slip in keys.def. */
 static void check_table(void)

@@ -7,8 +7,7 @@
 #include "base/philox.h"
 #include "model/codec_raw.h"
 
-/* --- configuration
- * --------------------------------------------------------------------------------------------- */
+/* --- configuration -------------------------------------------------------------------------------------------- */
 
 json_t *nssm_codec_cfg_to_json(const struct nssm_codec_cfg *cfg)
 {
@@ -66,8 +65,7 @@ int nssm_codec_cfg_from_json(
 	return check_cfg(cfg, where, err);
 }
 
-/* --- encoder
- * --------------------------------------------------------------------------------------------------- */
+/* --- encoder -------------------------------------------------------------------------------------------------- */
 
 struct nssm_encoder {
 	struct nssm_codec_cfg cfg;
@@ -142,8 +140,7 @@ uint32_t nssm_encoder_n_beyond_paper(const struct nssm_encoder *e)
 	return e->n_beyond_paper;
 }
 
-/* --- decoder
- * --------------------------------------------------------------------------------------------------- */
+/* --- decoder -------------------------------------------------------------------------------------------------- */
 
 struct nssm_decoder {
 	struct nssm_codec_cfg cfg;
@@ -244,8 +241,7 @@ enum nssm_dec_event nssm_decoder_flush(struct nssm_decoder *d, struct nssm_frame
 	return finish(d, frame);
 }
 
-/* --- what may come next
- * ---------------------------------------------------------------------------------------- */
+/* --- what may come next --------------------------------------------------------------------------------------- */
 
 size_t nssm_codec_mask_bytes(const struct nssm_codec_cfg *cfg)
 {

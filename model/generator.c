@@ -108,8 +108,7 @@ static bool stopped(const struct run *r)
 	return atomic_load(&stops) != r->stops_before;
 }
 
-/* --- handing out (under the lock)
- * -------------------------------------------------------------------------------- */
+/* --- handing out (under the lock) ----------------------------------------------------------------------------- */
 
 static void emit_locked(struct run *r, const struct nssm_token_block *b)
 {
@@ -155,8 +154,7 @@ static void show_progress(struct run *r, bool last)
 	pthread_mutex_unlock(&r->lock);
 }
 
-/* --- one lane
- * ------------------------------------------------------------------------------------------------------ */
+/* --- one lane ------------------------------------------------------------------------------------------------- */
 
 static void remember(const struct run *r, struct lane *l, uint16_t token)
 {
@@ -262,8 +260,7 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 	l->busy = end == NSSM_END_NONE;
 }
 
-/* --- workers
- * -------------------------------------------------------------------------------------------------------- */
+/* --- workers -------------------------------------------------------------------------------------------------- */
 
 static bool step_group(struct worker *w, struct lane *lane, int n_lanes)
 {

@@ -93,6 +93,11 @@ const struct nssm_mamba2_cfg *nssm_mamba2_config(const struct nssm_mamba2 *m)
 	return &m->cfg;
 }
 
+size_t nssm_mamba2_bytes(const struct nssm_mamba2 *m)
+{
+	return m->block_bytes;
+}
+
 float *nssm_mamba2_params(struct nssm_mamba2 *m)
 {
 	return m->params;

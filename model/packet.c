@@ -3,33 +3,13 @@
 #include <assert.h>
 #include <string.h>
 
-#define ETH_LEN     14u
-#define VLAN_MAX    8u  /* tags; real stacks have two */
-#define EXT_MAX     16u /* IPv6 extension headers; RFC 8200 knows six kinds */
-#define IP6_LEN     40u
-#define PROTO_TCP   6u
-#define PROTO_UDP   17u
-#define PROTO_HBH   0u
-#define PROTO_ROUTE 43u
-#define PROTO_FRAG  44u
-#define PROTO_AH    51u
-#define PROTO_DEST  60u
-#define OPT_JUMBO   0xc2u
-#define UDP_LEN     8u
-#define TCP_LEN     20u
+#include "model/packet_impl.h"
 
-static uint32_t get16(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 8 | p[1];
-}
+#define VLAN_MAX  8u  /* tags; real stacks have two */
+#define EXT_MAX   16u /* IPv6 extension headers; RFC 8200 knows six kinds */
+#define OPT_JUMBO 0xc2u
 
-static uint32_t get32(const uint8_t *p)
-{
-	return get16(p) << 16 | get16(p + 2);
-}
-
-/* --- names
- * ----------------------------------------------------------------------------------------------------- */
+/* --- names ---------------------------------------------------------------------------------------------------- */
 
 static const struct {
 	const char *name, *help;
@@ -63,8 +43,7 @@ const char *nssm_pkt_repair_name(int bit_idx)
 	return bit_idx >= 0 && bit_idx < NSSM_REPAIR_N_BITS ? name[bit_idx] : "unknown";
 }
 
-/* --- checksums
- * ------------------------------------------------------------------------------------------------- */
+/* --- checksums ------------------------------------------------------------------------------------------------ */
 
 uint32_t nssm_csum_add(uint32_t sum, const void *data, size_t n)
 {
@@ -113,8 +92,7 @@ uint16_t nssm_csum_l4(const uint8_t *l3, int ip_version, uint8_t proto, const ui
 	return proto == PROTO_UDP && c == 0 ? 0xffff : c;
 }
 
-/* --- walking the headers
- * --------------------------------------------------------------------------------------- */
+/* --- walking the headers -------------------------------------------------------------------------------------- */
 
 /* Ethernet and its VLAN tags. */
 static int walk_link(struct nssm_hdrs *h, const uint8_t *data, uint32_t n)

@@ -4,31 +4,9 @@
 #include <assert.h>
 #include <string.h>
 
-#include "model/packet.h"
+#include "model/packet_impl.h"
 
-#define ETH_LEN 14u
-#define IP6_LEN 40u
-#define TCP     6u
-#define UDP     17u
-#define HBH     0u
-#define ROUTE   43u
-#define FRAG    44u
-#define AH      51u
-#define DEST    60u
-
-static uint32_t get16(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 8 | p[1];
-}
-
-static void put16(uint8_t *p, uint32_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-
-/* --- option lists
- * ---------------------------------------------------------------------------------------------- */
+/* --- option lists --------------------------------------------------------------------------------------------- */
 
 /* Multipath TCP (RFC 8684, section 3): lengths each subtype may have; bit n stands for length n. */
 static bool mptcp_ok(const uint8_t *o, uint32_t len)
@@ -226,8 +204,7 @@ static bool mend_options6(uint8_t *o, uint32_t n)
 	return false;
 }
 
-/* --- headers
- * --------------------------------------------------------------------------------------------------- */
+/* --- headers -------------------------------------------------------------------------------------------------- */
 
 /* IPv6 extension headers in [off, end); *next names the first. A fragment header becomes an atomic one (RFC
  * 6946). A routing header, and a hop-by-hop header that is not the first, become destination options with
@@ -237,16 +214,16 @@ static void mend_ext(uint8_t *frame, uint32_t off, uint32_t end, uint8_t *next, 
 {
 	for (bool first = true; off < end; first = false) {
 		uint8_t *e = frame + off;
-		uint32_t len = *next == FRAG ? 8 : *next == AH ? (e[1] + 2u) * 4 : (e[1] + 1u) * 8;
-		if (*next == FRAG) {
+		uint32_t len = *next == PROTO_FRAG ? 8 : *next == PROTO_AH ? (e[1] + 2u) * 4 : (e[1] + 1u) * 8;
+		if (*next == PROTO_FRAG) {
 			if (e[1] != 0 || get16(e + 2) != 0)
 				*bits |= NSSM_REPAIR_FRAGMENT;
 			e[1] = e[2] = e[3] = 0;
-		} else if (*next == ROUTE || (*next == HBH && !first)) {
-			*next = DEST;
+		} else if (*next == PROTO_ROUTE || (*next == PROTO_HBH && !first)) {
+			*next = PROTO_DEST;
 			pad6(e + 2, len - 2);
 			*bits |= NSSM_REPAIR_IP_OPTIONS;
-		} else if (*next != AH && mend_options6(e + 2, len - 2))
+		} else if (*next != PROTO_AH && mend_options6(e + 2, len - 2))
 			*bits |= NSSM_REPAIR_IP_OPTIONS;
 		next = e;
 		off += len;
@@ -292,7 +269,7 @@ static uint32_t mend_ip_len(uint8_t *frame, uint32_t cap, const struct nssm_hdrs
 static void mend_transport(uint8_t *frame, const struct nssm_hdrs *h, uint32_t ip_len, unsigned *bits)
 {
 	uint8_t *l4 = frame + h->l4_off;
-	if (h->proto == UDP) {
+	if (h->proto == PROTO_UDP) {
 		uint32_t len = ip_len - (h->l4_off - h->l3_off);
 		if (get16(l4 + 4) != len)
 			*bits |= NSSM_REPAIR_UDP_LEN;
@@ -319,8 +296,8 @@ static void checksums(uint8_t *frame, const struct nssm_hdrs *h, uint32_t ip_len
 			*bits |= NSSM_REPAIR_IP_CSUM;
 		put16(ip + 10, is);
 	}
-	uint8_t *field = l4 + (h->proto == UDP ? 6 : 16);
-	if (h->proto == UDP && h->ip_version == 4 && get16(field) == 0)
+	uint8_t *field = l4 + (h->proto == PROTO_UDP ? 6 : 16);
+	if (h->proto == PROTO_UDP && h->ip_version == 4 && get16(field) == 0)
 		return;
 	uint16_t is = nssm_csum_l4(ip, h->ip_version, h->proto, l4, ip_len - (h->l4_off - h->l3_off));
 	if (is != get16(field))

@@ -14,6 +14,8 @@
 #define DIVERGED_NATS  2.0 /* smoothed loss this far above its best … */
 #define DIVERGED_STEPS 50  /* … for so many steps in a row */
 #define MEASURED_STEPS 3
+#define VAL_SEED       0 /* the same sessions are validated on whatever the training's seed */
+#define NO_ID          0xffff /* in a map: the card's vocabulary has no such token */
 
 /* --- sources ------------------------------------------------------------------------------------------------ */
 
@@ -24,21 +26,21 @@ static void source_close(struct source *s)
 	*s = (struct source){0};
 }
 
-/* Token ids of a corpus to ids of vocabulary v; labels that v lacks map to 0xffff. */
-static void id_map(uint16_t *map, const struct nssm_vocab *from, const struct nssm_vocab *v)
+/* Token ids of a corpus to ids of vocabulary v; what v lacks maps to NO_ID. */
+void nssm_train_id_map(uint16_t map[NSSM_VOCAB_MAX], const struct nssm_vocab *from, const struct nssm_vocab *v)
 {
 	for (uint32_t id = 0; id < NSSM_VOCAB_MAX; id++)
-		map[id] = 0xffff;
+		map[id] = NO_ID;
 	for (int b = 0; b < 256; b++)
 		map[from->byte_id[b]] = v->byte_id[b];
-	if (from->unk != 0xffff)
+	if (from->unk != NO_ID)
 		map[from->unk] = v->unk;
 	map[from->eot] = v->eot;
 	map[from->pad] = v->pad;
 	map[from->pkt] = v->pkt;
 	for (uint32_t i = 0; i < from->n_labels; i++) {
 		int k = nssm_vocab_find_label(v, from->label[i].name);
-		map[from->label[i].id] = k < 0 ? 0xffff : v->label[k].id;
+		map[from->label[i].id] = k < 0 ? NO_ID : v->label[k].id;
 	}
 }
 
@@ -54,7 +56,11 @@ static int source_open(struct source *s, struct nssm_corpus *const *corpora, int
 	}
 	for (int i = 0; i < n; i++) {
 		uint32_t k = nssm_corpus_n_sessions(corpora[i]);
-		id_map(s->map + (size_t)i * NSSM_VOCAB_MAX, nssm_corpus_vocab(corpora[i]), v);
+		if (k > UINT32_MAX - s->first[i]) {
+			source_close(s);
+			return nssm_err_set(err, NSSM_ERANGE, "more than %" PRIu32 " sessions in all corpora", UINT32_MAX);
+		}
+		nssm_train_id_map(s->map + (size_t)i * NSSM_VOCAB_MAX, nssm_corpus_vocab(corpora[i]), v);
 		s->first[i + 1] = s->first[i] + k;
 		for (uint32_t j = 0; j < k; j++) {
 			uint64_t nt = nssm_corpus_session(corpora[i], j)->n_tokens;
@@ -89,6 +95,19 @@ static bool same_codec(const struct nssm_codec_cfg *a, const struct nssm_codec_c
 	return a->kind == b->kind && a->version == b->version && a->pkt_len == b->pkt_len && a->compat_paper == b->compat_paper;
 }
 
+static int codec_differs(const char *what, const struct nssm_codec_cfg *found, const struct nssm_codec_cfg *want,
+	struct nssm_err *err)
+{
+	json_t *f = nssm_codec_cfg_to_json(found), *w = nssm_codec_cfg_to_json(want);
+	char *ft = f ? json_dumps(f, JSON_COMPACT) : NULL, *wt = w ? json_dumps(w, JSON_COMPACT) : NULL;
+	int rc = nssm_err_set(err, NSSM_EARG, "%s: its codec differs: expected %s, found %s", what, wt ? wt : "another", ft ? ft : "?");
+	free(ft);
+	free(wt);
+	json_decref(f);
+	json_decref(w);
+	return rc;
+}
+
 int nssm_train_card(struct nssm_model_card *card, struct nssm_corpus *const *corpora, const char *const *paths, int n,
 	struct nssm_err *err)
 {
@@ -97,7 +116,7 @@ int nssm_train_card(struct nssm_model_card *card, struct nssm_corpus *const *cor
 	for (int i = 1; i < n; i++) {
 		const struct nssm_vocab *v = nssm_corpus_vocab(corpora[i]);
 		if (!same_codec(&card->codec, nssm_corpus_codec(corpora[i])))
-			return nssm_err_set(err, NSSM_EARG, "%s: its codec differs from that of %s", paths[i], paths[0]);
+			return codec_differs(paths[i], nssm_corpus_codec(corpora[i]), &card->codec, err);
 		for (uint32_t k = 0; k < v->n_labels; k++) {
 			int rc = nssm_vocab_add_label(&card->vocab, v->label[k].name, err);
 			if (rc < 0)
@@ -139,9 +158,10 @@ static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
 	t->lane = calloc(B, sizeof *t->lane);
 	t->state = calloc(2 * B, sizeof *t->state);
 	t->order = calloc(t->src.n_sessions, sizeof *t->order);
+	t->val_order = calloc(t->val.n_sessions + 1, sizeof *t->val_order);
 	t->n_tensors = nssm_mamba2_tensors(&t->card.cfg, NULL);
 	t->tensor = calloc((size_t)t->n_tensors, sizeof *t->tensor);
-	if (!t->tensor || !t->block || !t->token || !t->target || !t->reset || !t->lane || !t->state || !t->order)
+	if (!t->val_order || !t->tensor || !t->block || !t->token || !t->target || !t->reset || !t->lane || !t->state || !t->order)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for gradients and optimizer state (%zu MiB)", total >> 20);
 	nssm_mamba2_tensors(&t->card.cfg, t->tensor);
 	t->block_bytes = total;
@@ -157,17 +177,22 @@ static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
 	return 0;
 }
 
-void nssm_trainer_shuffle(struct nssm_trainer *t)
+static void permute(uint32_t *order, uint32_t n, uint64_t seed, uint64_t stream)
 {
 	struct nssm_rng rng;
-	nssm_rng_init(&rng, t->cfg.seed, t->epoch, NSSM_RNG_ORDER);
-	for (uint32_t i = 0; i < t->src.n_sessions; i++)
-		t->order[i] = i;
-	for (uint32_t i = t->src.n_sessions; i > 1; i--) {
-		uint32_t j = nssm_rng_below(&rng, i), x = t->order[i - 1];
-		t->order[i - 1] = t->order[j];
-		t->order[j] = x;
+	nssm_rng_init(&rng, seed, stream, NSSM_RNG_ORDER);
+	for (uint32_t i = 0; i < n; i++)
+		order[i] = i;
+	for (uint32_t i = n; i > 1; i--) {
+		uint32_t j = nssm_rng_below(&rng, i), x = order[i - 1];
+		order[i - 1] = order[j];
+		order[j] = x;
 	}
+}
+
+void nssm_trainer_shuffle(struct nssm_trainer *t)
+{
+	permute(t->order, t->src.n_sessions, t->cfg.seed, t->epoch);
 }
 
 int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg, struct nssm_model_card *card,
@@ -187,6 +212,9 @@ int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg
 	int rc = source_open(&t->src, corpora, n_corpora, &card->vocab, err);
 	if (rc == 0 && t->src.n_scored == 0)
 		rc = nssm_err_set(err, NSSM_EARG, "the corpus holds no session of two or more tokens: nothing to learn");
+	/* The same bytes mean something else in another codec: a loss over them would look like a figure and be none. */
+	if (rc == 0 && val != NULL && !same_codec(&card->codec, nssm_corpus_codec(val)))
+		rc = codec_differs("the validation corpus", nssm_corpus_codec(val), &card->codec, err);
 	if (rc == 0 && val != NULL)
 		rc = source_open(&t->val, &t->val_corpus, 1, &card->vocab, err);
 	if (rc == 0)
@@ -202,6 +230,7 @@ int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg
 	}
 	nssm_mamba2_init(nssm_mamba2_params(t->model), &card->cfg, cfg->seed);
 	nssm_trainer_shuffle(t);
+	permute(t->val_order, t->val.n_sessions, VAL_SEED, 0);
 	*card = (struct nssm_model_card){0};
 	*tp = t;
 	return 0;
@@ -225,6 +254,7 @@ void nssm_trainer_close(struct nssm_trainer **tp)
 	free(t->state);
 	free(t->order);
 	free(t->tensor);
+	free(t->val_order);
 	free(t);
 	*tp = NULL;
 }
@@ -253,9 +283,8 @@ uint64_t nssm_trainer_epoch_tokens(const struct nssm_trainer *t)
 
 size_t nssm_trainer_bytes(const struct nssm_trainer *t)
 {
-	return t->block_bytes + nssm_mamba2_work_bytes(t->model, t->cfg.batch, t->cfg.seq_tokens, true, NSSM_KEEP_BYTES,
-		nssm_team_size(t->team)) +
-		2 * t->n_params * sizeof(float);
+	return t->block_bytes + nssm_mamba2_bytes(t->model) +
+		nssm_mamba2_work_bytes(t->model, t->cfg.batch, t->cfg.seq_tokens, true, NSSM_KEEP_BYTES, nssm_team_size(t->team));
 }
 
 uint32_t nssm_trainer_val_unknown(const struct nssm_trainer *t)
@@ -287,12 +316,18 @@ static uint32_t next_session(struct nssm_trainer *t)
 	return t->order[t->order_pos++];
 }
 
-/* Fills [at, T) of a row from one session's tokens, as far as they go. Returns where it stopped. */
-static int fill_session(uint16_t *token, int32_t *target, uint8_t *reset, int at, int T, const struct view *v, uint64_t *off)
+/* Fills [at, T) of a row from one session's tokens, as far as they go. Returns where it stopped, or an error at a token
+ * that means nothing in the card's vocabulary. */
+static int fill_session(uint16_t *token, int32_t *target, uint8_t *reset, int at, int T, const struct view *v, uint64_t *off,
+	struct nssm_err *err)
 {
 	for (; at < T && *off + 1 < v->n; at++, ++*off) {
-		token[at] = v->map[v->tok[*off]];
-		target[at] = v->map[v->tok[*off + 1]];
+		uint16_t now = v->map[v->tok[*off]], next = v->map[v->tok[*off + 1]];
+		if (now == NO_ID || next == NO_ID)
+			return nssm_err_set(err, NSSM_EFORMAT, "a session's token %" PRIu64 " is id %u of its corpus's tokenizer: no byte, "
+				"special token or label that this training knows", *off + (now != NO_ID), v->tok[*off + (now != NO_ID)]);
+		token[at] = now;
+		target[at] = next;
 		reset[at] = *off == 0;
 	}
 	return at;
@@ -333,7 +368,9 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 				int rc = source_view(&t->src, (uint32_t)ln->session, &v, err);
 				if (rc != 0)
 					return rc;
-				at = fill_session(token, target, reset, at, T, &v, &ln->off);
+				at = fill_session(token, target, reset, at, T, &v, &ln->off, err);
+				if (at < 0)
+					return at;
 			}
 			if (at == T)
 				break;
@@ -360,7 +397,7 @@ static double learning_rate(const struct nssm_train_cfg *c, int64_t step)
 	int64_t warm = c->warmup < c->steps / 10 ? c->warmup : c->steps / 10;
 	if (step < warm)
 		return (double)c->lr * (double)(step + 1) / (double)warm;
-	double at = c->steps > warm + 1 ? (double)(step - warm) / (double)(c->steps - warm - 1) : 1;
+	double at = c->steps > warm + 1 ? (double)(step - warm) / (double)(c->steps - warm - 1) : 0; /* one step: at the peak */
 	at = at > 1 ? 1 : at;
 	return (double)c->lr_min + 0.5 * (double)(c->lr - c->lr_min) * (1 + cos(3.14159265358979323846 * at));
 }
@@ -438,7 +475,9 @@ int nssm_trainer_step(struct nssm_trainer *t, struct nssm_train_stats *st, struc
 	int rc = gradient(t, t->state, &loss, &scored, err);
 	if (rc != 0)
 		return rc;
-	double norm = sqrt(t->kern->sumsq(t->grad, t->n_params));
+	/* The gradient was scaled by all positions; padding among them (sessions of few tokens) must not make steps smaller. */
+	double mean = scored ? (double)nssm_trainer_step_tokens(t) / (double)scored : 1;
+	double norm = mean * sqrt(t->kern->sumsq(t->grad, t->n_params));
 	if (!isfinite(loss) || !isfinite(norm))
 		return nssm_err_set(err, NSSM_ENUM, "step %" PRId64 ": loss %g, gradient norm %g: not finite; try a lower train.lr",
 			t->step + 1, loss, norm);
@@ -446,8 +485,8 @@ int nssm_trainer_step(struct nssm_trainer *t, struct nssm_train_stats *st, struc
 	if (rc != 0)
 		return rc;
 	double lr = learning_rate(&t->cfg, t->step);
-	float gscale = t->cfg.clip > 0 && norm > (double)t->cfg.clip ? (float)((double)t->cfg.clip / norm) : 1;
-	apply(t, gscale, (float)lr);
+	double clip = t->cfg.clip > 0 && norm > (double)t->cfg.clip ? (double)t->cfg.clip / norm : 1;
+	apply(t, (float)(clip * mean), (float)lr);
 	t->step++;
 	t->tokens += scored;
 	*st = (struct nssm_train_stats){.step = t->step, .tokens = t->tokens, .loss = loss, .loss_ema = t->ema, .grad_norm = norm,
@@ -503,13 +542,13 @@ static int val_next(struct nssm_trainer *t, struct val_walk *w, struct lane *ln,
 {
 	while (w->next < t->val.n_sessions) {
 		struct view v;
-		int rc = source_view(&t->val, w->next++, &v, err);
+		int rc = source_view(&t->val, t->val_order[w->next++], &v, err);
 		if (rc != 0)
 			return rc;
-		bool known = v.n > 0 && v.map[v.tok[0]] != 0xffff;
+		bool known = v.n == 0 || v.map[v.tok[0]] != NO_ID;
 		t->val_unknown += !known;
 		if (known && v.n > 1) {
-			*ln = (struct lane){.session = w->next - 1};
+			*ln = (struct lane){.session = t->val_order[w->next - 1]};
 			return 1;
 		}
 	}
@@ -532,7 +571,9 @@ static int64_t val_lane(struct nssm_trainer *t, struct val_walk *w, struct lane 
 			if (rc != 0)
 				return rc;
 			int room = T - at, end = w->budget < (uint64_t)room ? at + (int)w->budget : T;
-			int stop = fill_session(token, target, reset, at, end, &v, &ln->off);
+			int stop = fill_session(token, target, reset, at, end, &v, &ln->off, err);
+			if (stop < 0)
+				return stop;
 			scored += stop - at;
 			w->budget -= (uint64_t)(stop - at);
 			at = stop;

@@ -6,7 +6,8 @@
  * Step  : grad_accum pieces, mean loss over all scored tokens, global norm clipped, AdamW (decay on matrices only), learning
  *         rate warmed up linearly, then cosine to lr_min.
  * Resume: a checkpoint taken after step k continues with the losses the uninterrupted run would have had, bit for bit, with
- *         the same binary and CPU level (any number of threads); the plan is compared key by key.
+ *         the same binary and CPU level (any number of threads); the plan is compared key by key. dtype is not in it: it says
+ *         how weights are stored, and the masters are stored beside those that are rounded.
  * Checked: tests/test_train.c, tests/train_resume.sh                                                                     */
 #ifndef NSSM_TRAIN_H
 #define NSSM_TRAIN_H
@@ -43,7 +44,7 @@ struct nssm_train_stats {
 
 /* card: model configuration, codec, vocabulary (merged over the corpora) and times; its ownership moves to the trainer on
  * success. corpora are borrowed and must outlive it; their token ids are mapped to the card's vocabulary by name.
- * val may be NULL. Weights: initial values from the seed; nssm_trainer_params to overwrite them. */
+ * val may be NULL; its codec must be the card's. Weights: initial values from the seed; nssm_trainer_params to overwrite them. */
 int nssm_trainer_open(struct nssm_trainer **t, const struct nssm_train_cfg *cfg, struct nssm_model_card *card,
 	struct nssm_corpus *const *corpora, int n_corpora, struct nssm_corpus *val, const struct nssm_kernels *kern,
 	struct nssm_team *team, struct nssm_err *err);
@@ -56,6 +57,9 @@ int nssm_train_card(struct nssm_model_card *card, struct nssm_corpus *const *cor
 
 const struct nssm_model_card *nssm_trainer_card(const struct nssm_trainer *t);
 float *nssm_trainer_params(struct nssm_trainer *t, size_t *n);
+/* Starts from the weights of another checkpoint of the same sizes and codec. Rows of the embedding go over by what their tokens
+ * mean (byte, special token, a label's name); rows of labels that it lacks keep their initial values: n_new of them. */
+int nssm_trainer_init_from(struct nssm_trainer *t, const char *dir, uint32_t *n_new, struct nssm_err *err);
 /* Tokens of one optimizer step; scored positions in all corpora; bytes of memory held. */
 uint64_t nssm_trainer_step_tokens(const struct nssm_trainer *t);
 uint64_t nssm_trainer_epoch_tokens(const struct nssm_trainer *t);
@@ -71,7 +75,8 @@ int64_t nssm_trainer_steps(const struct nssm_trainer *t);
 /* One optimizer step. NSSM_ENUM: the loss or gradient is not finite, or the loss diverged; the weights are then those of the
  * step before and must not be saved over a good checkpoint. */
 int nssm_trainer_step(struct nssm_trainer *t, struct nssm_train_stats *stats, struct nssm_err *err);
-/* Mean loss in nats over the validation corpus (from its start, val_tokens of it). */
+/* Mean loss in nats over the validation corpus (val_tokens of it, sessions in a fixed mixed order, always the same), of the
+ * fp32 masters: what save and export write at another dtype is rounded after it. */
 int nssm_trainer_validate(struct nssm_trainer *t, double *loss, uint64_t *n_scored, struct nssm_err *err);
 
 /* A whole checkpoint; extra_json (borrowed, may be NULL): the caller's own values, given back by resume. */

@@ -42,6 +42,7 @@ struct nssm_trainer {
 	uint8_t *reset;
 	struct lane *lane;
 	uint32_t *order;                  /* permutation of this epoch */
+	uint32_t *val_order;              /* a fixed one, so that a part of it stands for all labels */
 	uint64_t epoch, order_pos;
 	int64_t step;
 	uint64_t tokens, started;
@@ -50,5 +51,7 @@ struct nssm_trainer {
 };
 
 void nssm_trainer_shuffle(struct nssm_trainer *t);
+/* Ids of table `from` to those of table v that mean the same; 0xffff: v has none. */
+void nssm_train_id_map(uint16_t map[NSSM_VOCAB_MAX], const struct nssm_vocab *from, const struct nssm_vocab *v);
 
 #endif

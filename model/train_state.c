@@ -1,5 +1,6 @@
 /* train_state — a training's whole state in a checkpoint, and taking it up again. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@ static json_t *hex(double v)
 static json_t *num(double v)
 {
 	char buf[40];
-	snprintf(buf, sizeof buf, v == (double)(int64_t)v ? "%.0f" : "%.9g", v);
+	snprintf(buf, sizeof buf, fabs(v) < 0x1p53 && v == (double)(int64_t)v ? "%.0f" : "%.9g", v);
 	return json_string(buf);
 }
 
@@ -44,12 +45,14 @@ static json_t *plan_json(const struct nssm_trainer *t)
 	} row[] = {{"model.d_model", m->D}, {"model.n_layer", m->L}, {"model.expand", m->E / m->D}, {"model.headdim", m->P},
 		{"model.d_state", m->N}, {"model.d_conv", m->K}, {"model.chunk_size", m->Q}, {"vocab_size", m->V},
 		{"train.batch", c->batch}, {"train.seq_tokens", c->seq_tokens}, {"train.grad_accum", c->grad_accum},
-		{"train.steps", (double)c->steps}, {"train.warmup", (double)c->warmup}, {"train.seed", (double)c->seed},
+		{"train.steps", (double)c->steps}, {"train.warmup", (double)c->warmup},
 		{"train.lr", (double)c->lr}, {"train.lr_min", (double)c->lr_min}, {"train.weight_decay", (double)c->weight_decay},
 		{"train.beta1", (double)c->beta1}, {"train.beta2", (double)c->beta2}, {"train.adam_eps", (double)c->adam_eps},
 		{"train.clip", (double)c->clip}};
 	for (size_t i = 0; i < sizeof row / sizeof *row; i++)
 		json_object_set_new(p, row[i].key, num(row[i].v));
+	snprintf(val, sizeof val, "%" PRIu64, c->seed);
+	json_object_set_new(p, "train.seed", json_string(val));
 	return p;
 }
 
@@ -65,21 +68,22 @@ static json_t *progress_json(const struct nssm_trainer *t)
 }
 
 /* The tensors beside the weights. Masters only where the stored weights are rounded. */
-static int extras(struct nssm_trainer *t, struct nssm_extra out[4])
+static int extras(struct nssm_trainer *t, struct nssm_extra out[4], bool rounded)
 {
 	size_t st = (size_t)(t->state[1] - t->state[0]) * (size_t)t->cfg.batch;
 	out[0] = (struct nssm_extra){"exp_avg", t->m, t->n_params};
 	out[1] = (struct nssm_extra){"exp_avg_sq", t->v, t->n_params};
 	out[2] = (struct nssm_extra){"lane_state", t->lane_block, st};
 	out[3] = (struct nssm_extra){"master", nssm_mamba2_params(t->model), t->n_params};
-	return t->cfg.dtype == NSSM_F32 ? 3 : 4;
+	return rounded ? 4 : 3;
 }
 
 int nssm_trainer_save(struct nssm_trainer *t, const char *dir, const json_t *extra_json, struct nssm_err *err)
 {
 	json_t *plan = plan_json(t), *progress = progress_json(t);
-	json_t *root = json_pack("{s:s,s:i,s:s,s:o*,s:o*}", "format", FORMAT, "version", VERSION, "level", t->kern->name, "plan",
-		plan, "progress", progress);
+	bool rounded = t->cfg.dtype != NSSM_F32;
+	json_t *root = json_pack("{s:s,s:i,s:s,s:b,s:o*,s:o*}", "format", FORMAT, "version", VERSION, "level", t->kern->name,
+		"masters", rounded, "plan", plan, "progress", progress);
 	if (root == NULL || plan == NULL || progress == NULL) {
 		json_decref(root);
 		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for training.json", dir);
@@ -87,7 +91,7 @@ int nssm_trainer_save(struct nssm_trainer *t, const char *dir, const json_t *ext
 	if (extra_json != NULL)
 		json_object_set(root, "extra", (json_t *)extra_json);
 	struct nssm_extra ex[4];
-	int n = extras(t, ex);
+	int n = extras(t, ex, rounded);
 	int rc = nssm_checkpoint_save(dir, &t->card, nssm_mamba2_params(t->model), t->cfg.dtype, root, ex, n, err);
 	json_decref(root);
 	return rc;
@@ -204,15 +208,77 @@ int nssm_trainer_resume(struct nssm_trainer *t, const char *dir, json_t **extra_
 		rc = compare_plan(t, json_object_get(root, "plan"), dir, err);
 	if (rc == 0)
 		rc = take_progress(t, json_object_get(root, "progress"), dir, err);
+	/* What was stored decides, not how this run will store: rounded weights would be taken for the masters. */
+	const json_t *masters = json_object_get(root, "masters");
+	bool rounded = masters ? json_is_true(masters) : t->cfg.dtype != NSSM_F32;
 	struct nssm_extra ex[4];
 	if (rc == 0)
 		rc = nssm_checkpoint_load_weights(nssm_mamba2_params(t->model), &t->card, dir, err);
 	if (rc == 0) /* after the weights: masters overwrite what was rounded */
-		rc = nssm_checkpoint_load_extra(dir, ex, extras(t, ex), err);
+		rc = nssm_checkpoint_load_extra(dir, ex, extras(t, ex, rounded), err);
 	if (rc == 0)
 		nssm_mamba2_pack(t->model, t->team);
 	if (extra_json != NULL)
 		*extra_json = rc == 0 ? json_incref(json_object_get(root, "extra")) : NULL;
 	json_decref(root);
+	return rc;
+}
+
+/* --- weights of another training ------------------------------------------------------------------------------- */
+
+static int same_sizes(const struct nssm_model_card *a, const struct nssm_model_card *b, const char *dir, struct nssm_err *err)
+{
+	const struct {
+		const char *name;
+		int found, want;
+	} row[] = {{"d_model", a->cfg.D, b->cfg.D}, {"n_layer", a->cfg.L, b->cfg.L}, {"expand", a->cfg.E / a->cfg.D, b->cfg.E / b->cfg.D},
+		{"headdim", a->cfg.P, b->cfg.P}, {"d_state", a->cfg.N, b->cfg.N}, {"d_conv", a->cfg.K, b->cfg.K}};
+	for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+		if (row[i].found != row[i].want)
+			return nssm_err_set(err, NSSM_EARG, "%s/config.json: %s: this training has %d, found %d", dir, row[i].name,
+				row[i].want, row[i].found);
+	/* Another packet length or end is a thing to learn; another token layout makes the weights meaningless. */
+	if (a->codec.kind != b->codec.kind || a->codec.version != b->codec.version)
+		return nssm_err_set(err, NSSM_EARG, "%s/netssm.json: its codec is another kind or version than this training's", dir);
+	return 0;
+}
+
+static void take_weights(struct nssm_trainer *t, const float *from, const struct nssm_model_card *card,
+	const struct nssm_tensor *tensor, uint32_t *n_new)
+{
+	float *to = nssm_mamba2_params(t->model);
+	size_t D = (size_t)card->cfg.D;
+	uint16_t map[NSSM_VOCAB_MAX];
+	nssm_train_id_map(map, &t->card.vocab, &card->vocab);
+	*n_new = 0;
+	for (uint32_t id = 0; id < t->card.vocab.n_tokens; id++)
+		if (map[id] != 0xffff)
+			memcpy(to + t->tensor[0].offset + id * D, from + tensor[0].offset + map[id] * D, D * sizeof *to);
+		else
+			*n_new += t->card.vocab.kind[id] == NSSM_TOK_LABEL;
+	for (int i = 1; i < t->n_tensors; i++)
+		memcpy(to + t->tensor[i].offset, from + tensor[i].offset, tensor[i].n * sizeof *to);
+}
+
+int nssm_trainer_init_from(struct nssm_trainer *t, const char *dir, uint32_t *n_new, struct nssm_err *err)
+{
+	struct nssm_model_card card;
+	int rc = nssm_checkpoint_load_card(&card, dir, err);
+	if (rc != 0)
+		return rc;
+	rc = same_sizes(&card, &t->card, dir, err);
+	struct nssm_tensor *tensor = calloc((size_t)t->n_tensors, sizeof *tensor);
+	float *from = rc == 0 ? calloc(nssm_mamba2_param_floats(&card.cfg), sizeof *from) : NULL;
+	if (rc == 0 && (tensor == NULL || from == NULL))
+		rc = nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for its weights", dir);
+	if (rc == 0)
+		rc = nssm_checkpoint_load_weights(from, &card, dir, err);
+	if (rc == 0) {
+		nssm_mamba2_tensors(&card.cfg, tensor);
+		take_weights(t, from, &card, tensor, n_new);
+	}
+	free(from);
+	free(tensor);
+	nssm_model_card_free(&card);
 	return rc;
 }

@@ -66,8 +66,7 @@ const char *nssm_end_name(enum nssm_end_reason end)
 	return name[end];
 }
 
-/* --- flows
- * -------------------------------------------------------------------------------------------------------- */
+/* --- flows ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t hash_bytes(const void *data, size_t n)
 {
@@ -126,8 +125,7 @@ static int count_flow(
 	return 0;
 }
 
-/* --- sessions
- * ------------------------------------------------------------------------------------------------------- */
+/* --- sessions ------------------------------------------------------------------------------------------------- */
 
 static void free_session(struct session *s)
 {
@@ -380,8 +378,7 @@ const struct nssm_err *nssm_render_error(const struct nssm_render *r)
 	return &r->err;
 }
 
-/* --- open, finish
- * ---------------------------------------------------------------------------------------------------- */
+/* --- open, finish --------------------------------------------------------------------------------------------- */
 
 /* Old files among new ones would pass for this run's. */
 static int make_folder(const char *path, struct nssm_err *err)

@@ -86,7 +86,7 @@ echo "--- generate"
 rm -rf "$disk/run"
 fill 4
 generate() {
-	"$netssm" generate --model "$tmp/whole" --label dns --sessions 8 --packets 40 --tokens 6k --seed 7 \
+	"$netssm" generate --model "$tmp/whole" --label dns --sessions 8 --packets 50 --tokens 8k --seed 7 \
 		--prompt "$samples/dns-001.pcap.gz" --prompt-packets 40 --progress none "$@"
 }
 refused 1 "$disk/a.pcap.*$full" generate --pcap-out "$disk/a.pcap"

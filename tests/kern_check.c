@@ -9,8 +9,7 @@ static const struct nssm_kernels *ref;
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
-/* --- matrix product
- * ------------------------------------------------------------------------------------------- */
+/* --- matrix product ------------------------------------------------------------------------------------------- */
 
 static void expect_product(const char *name, const float *C, size_t ldc, const float *C0, const float *A,
         size_t a_row, size_t a_col, const float *B, size_t b_row, size_t b_col, int M, int N, int K)
@@ -103,8 +102,7 @@ static void gemm_rows(const struct nssm_kernels *k)
 	bufs_done();
 }
 
-/* --- norms
- * ------------------------------------------------------------------------------------------------------ */
+/* --- norms ---------------------------------------------------------------------------------------------------- */
 
 static const int Rs[] = {1, 2, 7, 17}, Ds[] = {1, 5, 15, 16, 17, 31, 33, 256, 272};
 
@@ -164,8 +162,7 @@ static void norms(const struct nssm_kernels *k)
 		}
 }
 
-/* --- convolution
- * ------------------------------------------------------------------------------------------------ */
+/* --- convolution ---------------------------------------------------------------------------------------------- */
 
 static void conv_shape(const struct nssm_kernels *k, int T, int C, int K, bool with_tail, double top)
 {
@@ -392,8 +389,7 @@ static void scan(const struct nssm_kernels *k)
 			}
 }
 
-/* --- head and optimizer
- * ------------------------------------------------------------------------------------------- */
+/* --- head and optimizer --------------------------------------------------------------------------------------- */
 
 static void xent_shape(const struct nssm_kernels *k, int R, int V, double top, float scale)
 {

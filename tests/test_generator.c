@@ -19,8 +19,7 @@
 
 enum { N_TOK = 40, EOT = 30, PAD = 31, PKT = 32, LABEL0 = 33, N_LABELS = 3 };
 
-/* --- counted allocation (linked with --wrap)
- * --------------------------------------------------------------------- */
+/* --- counted allocation (linked with --wrap) ------------------------------------------------------------------ */
 
 static atomic_int n_allocs;
 void *__real_malloc(size_t n);
@@ -56,8 +55,7 @@ void *__wrap_aligned_alloc(size_t a, size_t n)
 	return __real_aligned_alloc(a, n);
 }
 
-/* --- the scripted model
- * ---------------------------------------------------------------------------------------------- */
+/* --- the scripted model --------------------------------------------------------------------------------------- */
 
 static bool give_nan;
 static double eot_bias, pkt_bias;
@@ -101,8 +99,7 @@ void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token,
 	}
 }
 
-/* --- the scripted codec
- * ------------------------------------------------------------------------------------------- */
+/* --- the scripted codec --------------------------------------------------------------------------------------- */
 
 static bool masked, pkt_closes = true;
 static const uint64_t even = 0x5555555555555555u | 1ull << LABEL0;
@@ -137,8 +134,7 @@ bool nssm_codec_pkt_closes(const struct nssm_codec_cfg *cfg)
 	return pkt_closes;
 }
 
-/* --- what came out
- * ------------------------------------------------------------------------------------------------------ */
+/* --- what came out -------------------------------------------------------------------------------------------- */
 
 #define MAX_SESSIONS 200
 

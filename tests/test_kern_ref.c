@@ -37,8 +37,7 @@ static double sigmoid(double x)
 	return 1 / (1 + exp(-x));
 }
 
-/* --- norms
- * ------------------------------------------------------------------------------------------------------ */
+/* --- norms ---------------------------------------------------------------------------------------------------- */
 
 struct norm {
 	int R, D;
@@ -97,8 +96,7 @@ static void norm_gradients(void **state)
 	bufs_done();
 }
 
-/* --- convolution
- * ------------------------------------------------------------------------------------------------ */
+/* --- convolution ---------------------------------------------------------------------------------------------- */
 
 struct conv {
 	int T, C, K;
@@ -214,8 +212,7 @@ static void scan_gradients(void **state)
 	}
 }
 
-/* --- softplus, cross-entropy
- * ------------------------------------------------------------------------------------ */
+/* --- softplus, cross-entropy ---------------------------------------------------------------------------------- */
 
 struct rows {
 	int R, V;
@@ -272,8 +269,7 @@ static void softplus_and_xent_gradients(void **state)
 	bufs_done();
 }
 
-/* --- known answers, every level
- * ----------------------------------------------------------------------------------- */
+/* --- known answers, every level ------------------------------------------------------------------------------- */
 
 static void near(const char *name, double found, double expected)
 {
@@ -333,8 +329,7 @@ static void known(const struct nssm_kernels *k)
 	assert_true(k->sumsq((float[]){1e20f, 3}, 2) > 0.99e40);
 }
 
-/* --- identities, every level
- * -------------------------------------------------------------------------------------- */
+/* --- identities, every level ---------------------------------------------------------------------------------- */
 
 /* One chunk of 32 = two of 16 = 32 steps: outputs and state, two heads, from a state that is not zero. */
 static void chunk_is_steps(const struct nssm_kernels *k)

@@ -331,7 +331,7 @@ static void check_same(const struct outcome *a, const struct outcome *b, double 
  * another segmentation (two equal lanes) and another chunk length give the same numbers. */
 static void test_gradient_invariance(void **unused)
 {
-	enum { T = 4999, V = 50 };
+	enum { T = 2300, V = 50 };
 	struct nssm_mamba2_cfg cfg, cfg2;
 	small_cfg(&cfg, 64);
 	small_cfg(&cfg2, 16);
@@ -412,6 +412,276 @@ static void test_finite_differences(void **unused)
 	rig_close(&r);
 }
 
+/* --- awkward sizes against the recurrence in double precision ----------------------------------------------------- */
+
+struct odd {
+	int D, L, expand, P, N, K, V, multiple, Q, B, T;
+	int T_open; /* the work area's T; the batch may be shorter */
+	bool warm;  /* state from an earlier piece */
+};
+static const struct odd odd[] = {
+	{16, 1, 1, 16, 16, 2, 2, 1, 16, 1, 1, 1, false},        /* one of everything */
+	{16, 2, 2, 16, 32, 4, 51, 1, 16, 2, 2, 2, true},        /* T < K−1, odd V, N != P */
+	{16, 2, 1, 16, 16, 4, 50, 16, 16, 3, 1, 40, true},      /* one token in a work area for more */
+	{48, 1, 2, 32, 16, 4, 263, 1, 32, 3, 77, 100, true},    /* three heads, batch shorter than the work area */
+	{16, 2, 5, 16, 48, 2, 17, 8, 16, 2, 31, 31, true},      /* five heads, K 2 */
+	{16, 1, 6, 16, 16, 3, 272, 16, 48, 1, 49, 49, false},   /* V = Vpad, Q+1 */
+	{32, 1, 3, 96, 16, 4, 259, 1, 16, 1, 15, 15, true},     /* P 96, Q−1 */
+	{16, 1, 1, 16, 16, 4, 20, 1, 16, 129, 33, 33, true},    /* B > 2048/Q: a chunk is a segment; the last has 1 token */
+	{16, 2, 1, 16, 16, 4, 20, 7, 16, 129, 18, 40, true},    /* … 2 tokens, fewer than K−1 */
+	{16, 1, 1, 16, 16, 3, 20, 1, 32, 65, 37, 37, false},    /* … 5 */
+	{16, 1, 2, 32, 16, 2, 9, 1, 64, 2, 1100, 1100, true},   /* segments of 1024 */
+	{16, 3, 2, 32, 16, 3, 33, 1, 256, 1, 300, 300, false},  /* the longest chunk */
+};
+
+/* Largest n·d of a layer in the table above, for the recurrence's arrays. */
+enum { MAX_Z = 1024, MAX_V = 272 };
+
+static double silu(double x)
+{
+	return x / (1 + exp(-x));
+}
+
+static double mean_square(const double *x, int n)
+{
+	double s = 0;
+	for (int i = 0; i < n; i++)
+		s += x[i] * x[i];
+	return s / n;
+}
+
+/* One token through one layer; st: S [H][N][P] and the last K−1 rows before the convolution. */
+static void layer_in_double(double *r, double *st, const struct nssm_mamba2_cfg *c, const struct nssm_tensor *t, const double *p)
+{
+	const double *norm = p + t[0].offset, *dt_bias = p + t[1].offset, *A_log = p + t[2].offset, *Dskip = p + t[3].offset,
+		     *W = p + t[4].offset, *conv = p + t[5].offset, *bias = p + t[6].offset, *gnorm = p + t[7].offset,
+		     *Wo = p + t[8].offset;
+	int C = c->E + 2 * c->N, Z = c->E + C + c->H;
+	double zx[MAX_Z], xc[MAX_Z], g[MAX_Z], *rows = st + (size_t)c->H * c->N * c->P;
+	assert_true(Z <= MAX_Z);
+	double scale = 1 / sqrt(mean_square(r, c->D) + 1e-5);
+	for (int z = 0; z < Z; z++) {
+		zx[z] = 0;
+		for (int d = 0; d < c->D; d++)
+			zx[z] += W[z * c->D + d] * r[d] * scale * norm[d];
+	}
+	for (int i = 0; i < C; i++) {
+		double u = bias[i] + conv[i * c->K + c->K - 1] * zx[c->E + i];
+		for (int k = 0; k < c->K - 1; k++)
+			u += conv[i * c->K + k] * rows[k * C + i];
+		xc[i] = silu(u);
+	}
+	memmove(rows, rows + C, (size_t)(c->K - 2) * (size_t)C * sizeof *rows);
+	memcpy(rows + (c->K - 2) * C, zx + c->E, (size_t)C * sizeof *rows);
+	for (int h = 0; h < c->H; h++) {
+		double raw = zx[c->E + C + h] + dt_bias[h], dt = raw > 20 ? raw : log1p(exp(raw)), decay = exp(-dt * exp(A_log[h]));
+		for (int q = 0; q < c->P; q++) {
+			double x = xc[h * c->P + q], y = Dskip[h] * x;
+			for (int n = 0; n < c->N; n++) {
+				double *S = &st[((size_t)h * c->N + n) * c->P + q];
+				*S = decay * *S + dt * x * xc[c->E + n];
+				y += xc[c->E + c->N + n] * *S;
+			}
+			g[h * c->P + q] = y * silu(zx[h * c->P + q]);
+		}
+	}
+	scale = 1 / sqrt(mean_square(g, c->E) + 1e-5);
+	for (int d = 0; d < c->D; d++)
+		for (int e = 0; e < c->E; e++)
+			r[d] += Wo[d * c->E + e] * g[e] * scale * gnorm[e];
+}
+
+static double loss_in_double(const struct nssm_mamba2_cfg *c, const struct nssm_tensor *t, const double *p, const struct nssm_batch *b,
+	float *const *state)
+{
+	size_t st_n = nssm_mamba2_state_floats(c), per_layer = st_n / (size_t)c->L;
+	double *st = calloc(st_n, sizeof *st), r[MAX_Z], loss = 0;
+	const double *E = p + t[0].offset, *nf = p + t[1 + 9 * c->L].offset;
+	for (int lane = 0; lane < b->B; lane++) {
+		for (size_t i = 0; i < st_n; i++)
+			st[i] = state[lane][i];
+		for (int i = lane * b->T; i < (lane + 1) * b->T; i++) {
+			if (b->reset[i])
+				memset(st, 0, st_n * sizeof *st);
+			memcpy(r, E + b->token[i] * c->D, (size_t)c->D * sizeof *r);
+			for (int l = 0; l < c->L; l++)
+				layer_in_double(r, st + (size_t)l * per_layer, c, t + 1 + 9 * l, p);
+			if (b->target[i] < 0)
+				continue;
+			double scale = 1 / sqrt(mean_square(r, c->D) + 1e-5), logit[MAX_V], top = -INFINITY, sum = 0;
+			for (int v = 0; v < c->V; v++) {
+				logit[v] = 0;
+				for (int d = 0; d < c->D; d++)
+					logit[v] += E[v * c->D + d] * nf[d] * r[d] * scale;
+				top = fmax(top, logit[v]);
+			}
+			for (int v = 0; v < c->V; v++)
+				sum += exp(logit[v] - top);
+			loss += log(sum) + top - logit[b->target[i]];
+		}
+	}
+	free(st);
+	return loss;
+}
+
+/* Unscored positions, the first among them; one border a segment at most, at its start or end in some lanes. */
+static void odd_rows(uint16_t *tok, int32_t *target, uint8_t *reset, const struct odd *o, int S)
+{
+	random_rows(tok, target, reset, o->B * o->T, o->V, 31, 0);
+	for (int b = 0; b < o->B; b++) {
+		for (int t = 0; t < o->T; t++)
+			if (t % 7 == b % 7)
+				target[b * o->T + t] = -1;
+		for (int s = 0; s < o->T; s += S) {
+			int at = s + (b % 3 == 0 ? 0 : b % 3 == 1 ? S - 1 : (5 * b + s) % S);
+			if (at < o->T && (s / S + b) % 4 != 3)
+				reset[b * o->T + at] = 1;
+		}
+	}
+	if (o->B * o->T == 1)
+		target[0] = 1;
+}
+
+/* Chunked, and token by token, on up to three lanes. */
+static void odd_logits(struct rig *r, const struct nssm_batch *b, float *const *before)
+{
+	size_t V = (size_t)r->cfg.Vpad, n = (size_t)b->B * (size_t)b->T;
+	float *chunked = zeros(n * V), *one = zeros(V), *scratch = zeros(nssm_mamba2_step_floats(&r->cfg, 1));
+	float *st = zeros(r->state_floats);
+	for (int lane = 0; lane < b->B; lane++)
+		memcpy(r->state[lane], before[lane], r->state_floats * sizeof *st);
+	nssm_mamba2_logits(chunked, r->state, b, r->m, r->w);
+	for (int lane = 0; lane < b->B && lane < 3; lane++) {
+		memcpy(st, before[lane], r->state_floats * sizeof *st);
+		for (int t = 0; t < b->T; t++) {
+			int i = lane * b->T + t;
+			if (b->reset[i])
+				memset(st, 0, r->state_floats * sizeof *st);
+			nssm_mamba2_step(one, &st, &b->token[i], 1, r->m, scratch);
+			double e = tensor_error(chunked + (size_t)i * V, one, (size_t)r->cfg.V);
+			if (!(e <= 1e-4))
+				fail_msg("lane %d, token %d: chunked and stepped logits differ by %g", lane, t, e);
+		}
+		assert_true(tensor_error(r->state[lane], st, r->state_floats) <= 1e-4);
+	}
+	free(chunked);
+	free(one);
+	free(scratch);
+	free(st);
+}
+
+enum { DIRS = 2 };
+
+/* What the recurrence says: the loss, and its derivatives along directions in which every tensor counts the same. */
+struct oracle {
+	double loss, along[DIRS], *dir[DIRS];
+};
+
+static double norm_of(const float *v, size_t n)
+{
+	double s = 0;
+	for (size_t i = 0; i < n; i++)
+		s += (double)v[i] * (double)v[i];
+	return sqrt(s);
+}
+
+static void ask_oracle(struct oracle *o, const struct nssm_mamba2_cfg *c, const float *params, const float *grad,
+	const struct nssm_batch *batch, float *const *before)
+{
+	struct nssm_tensor t[64];
+	int nt = nssm_mamba2_tensors(c, t);
+	size_t n = nssm_mamba2_param_floats(c);
+	double *p = calloc(n, sizeof *p), all = norm_of(grad, n);
+	for (size_t j = 0; j < n; j++)
+		p[j] = params[j];
+	o->loss = loss_in_double(c, t, p, batch, before);
+	for (int d = 0; d < DIRS; d++) {
+		struct nssm_rng rng;
+		nssm_rng_init(&rng, 43, (uint64_t)d, 99);
+		o->dir[d] = calloc(n, sizeof(double));
+		double longest = 0, side[2];
+		for (int i = 0; i < nt; i++) {
+			double own = norm_of(grad + t[i].offset, t[i].n);
+			for (size_t j = t[i].offset; j < t[i].offset + t[i].n; j++) {
+				o->dir[d][j] = nssm_rng_normal(&rng) / fmax(own, 1e-3 * all);
+				longest = fmax(longest, fabs(o->dir[d][j]));
+			}
+		}
+		for (int k = 0; k < 2; k++) {
+			for (size_t j = 0; j < n; j++)
+				p[j] = params[j] + (k ? 2e-4 : -2e-4) / longest * o->dir[d][j];
+			side[k] = loss_in_double(c, t, p, batch, before);
+		}
+		o->along[d] = (side[1] - side[0]) / 4e-4 * longest;
+	}
+	free(p);
+}
+
+static void odd_one(const struct odd *o)
+{
+	struct nssm_mamba2_cfg c;
+	assert_int_equal(nssm_mamba2_cfg_init(&c, o->D, o->L, o->expand, o->P, o->N, o->K, o->V, o->multiple, o->Q, NULL), 0);
+	size_t n_par = nssm_mamba2_param_floats(&c), BT = (size_t)o->B * (size_t)o->T;
+	float **before = calloc((size_t)o->B, sizeof *before);
+	uint16_t *tok = calloc(BT, sizeof *tok);
+	int32_t *target = calloc(BT, sizeof *target);
+	uint8_t *reset = calloc(BT, 1);
+	struct nssm_batch batch = {.B = o->B, .T = o->T, .token = tok, .target = target, .reset = reset};
+	struct oracle oracle = {0};
+	for (const struct nssm_kernels *const *k = nssm_kernels_list(); *k != NULL; k++) {
+		struct rig r;
+		rig_open(&r, &c, *k, o->B, o->T_open, true, o->B % 2 ? 0 : NSSM_KEEP_BYTES, 2);
+		nssm_mamba2_init(nssm_mamba2_params(r.m), &c, 41);
+		nssm_mamba2_pack(r.m, r.team);
+		double loss;
+		int64_t n;
+		bool first = before[0] == NULL;
+		if (first) {
+			odd_rows(tok, target, reset, o, nssm_mamba2_seg_tokens(r.w));
+			if (o->warm)
+				nssm_mamba2_forward(&loss, &n, NULL, r.state, &batch, r.m, r.w);
+		}
+		for (int b = 0; b < o->B; b++) {
+			before[b] = first ? zeros(r.state_floats) : before[b];
+			memcpy(first ? before[b] : r.state[b], first ? r.state[b] : before[b], r.state_floats * sizeof(float));
+		}
+		float *grad = zeros(n_par);
+		nssm_mamba2_backward(&loss, &n, grad, r.state, 1, &batch, r.m, r.w);
+		if (first)
+			ask_oracle(&oracle, &c, nssm_mamba2_params(r.m), grad, &batch, before);
+		if (!(fabs(loss - oracle.loss) <= 1e-5 * oracle.loss))
+			fail_msg("%s, size %td: loss %.9g, in double %.9g", (*k)->name, o - odd, loss, oracle.loss);
+		for (int d = 0; d < DIRS; d++) {
+			double got = 0;
+			for (size_t j = 0; j < n_par; j++)
+				got += oracle.dir[d][j] * (double)grad[j];
+			/* A tensor adds about 1 to the sum. */
+			if (!(fabs(got - oracle.along[d]) <= 3e-3))
+				fail_msg("%s, size %td: the gradient says %g, differences in double %g", (*k)->name, o - odd, got,
+					oracle.along[d]);
+		}
+		for (size_t i = (size_t)c.V * (size_t)c.D; i < (size_t)c.Vpad * (size_t)c.D; i++)
+			assert_true(grad[i] == 0); /* rows of padding do not learn */
+		odd_logits(&r, &batch, before);
+		free(grad);
+		rig_close(&r);
+	}
+	for (int d = 0; d < DIRS; d++)
+		free(oracle.dir[d]);
+	for (int b = 0; b < o->B; b++)
+		free(before[b]);
+	free(before);
+	free(tok);
+	free(target);
+	free(reset);
+}
+
+static void test_awkward_sizes(void **unused)
+{
+	for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+		odd_one(&odd[i]);
+}
+
 static void test_config_is_checked(void **unused)
 {
 	struct nssm_mamba2_cfg cfg;
@@ -434,6 +704,7 @@ int main(void)
 		cmocka_unit_test(test_splits_and_steps),
 		cmocka_unit_test(test_step_lanes_are_independent),
 		cmocka_unit_test(test_gradient_invariance),
+		cmocka_unit_test(test_awkward_sizes),
 		cmocka_unit_test(test_finite_differences),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -176,7 +176,8 @@ static void live(void **state)
 				        "narrow terminal, and says nothing  ETA "));
 			if (width == 60 && i == 1) {
 				assert_non_null(strstr(c.text, "[=>        ]  16 %  a text"));
-				assert_non_null(strstr(c.text, "…  ETA 1:23:20"));
+				/* 1:23:20, and five seconds more for each that this test has taken. */
+				assert_non_null(strstr(c.text, "…  ETA 1:2"));
 			}
 		}
 	}

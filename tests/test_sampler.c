@@ -165,8 +165,7 @@ static void odd_logits(void **state)
 	assert_int_equal(sample(one, 1, plain, NULL, &rng), 0);
 }
 
-/* --- the same filters by sorting, the way transformers does it
- * -------------------------------------------------- */
+/* --- the same filters by sorting, the way transformers does it ------------------------------------------------ */
 
 static int descending(const void *a, const void *b)
 {

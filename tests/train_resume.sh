@@ -99,6 +99,19 @@ done
 run train --out "$tmp/stopped" --resume
 losses "$tmp/stopped/log.csv" | cmp "$tmp/whole.losses" - || fail "losses differ after signals and resume"
 
+# A log that was deleted meanwhile begins anew, with its header and the steps that come.
+start "$tmp/lost" --save-every 1h
+upto 5
+kill -INT $child 2>/dev/null || true
+reap
+if [ $rc = 130 ]; then # 0: a fast machine was done before
+	done_steps=$(rows "$tmp/lost/log.csv")
+	rm "$tmp/lost/log.csv"
+	run train --out "$tmp/lost" --resume
+	cmp <(head -1 "$tmp/whole/log.csv") <(head -1 "$tmp/lost/log.csv") || fail "the new log has no header"
+	cmp <(tail -n +$((done_steps + 2)) "$tmp/whole.losses") <(losses "$tmp/lost/log.csv" | tail -n +2) || fail "losses of the new log differ"
+fi
+
 # The test can fail: another seed must give other losses.
 train --out "$tmp/other" --save-every 1h --seed 2 >/dev/null
 ! losses "$tmp/other/log.csv" | cmp -s "$tmp/whole.losses" - || fail "another seed gave the same losses"

@@ -49,8 +49,7 @@ void VEC(softplus_bwd)(float *draw, size_t lddraw, float *dbias, const float *dd
 	}
 }
 
-/* --- one head, one chunk
- * ------------------------------------------------------------------------------------------ */
+/* --- one head, one chunk -------------------------------------------------------------------------------------- */
 
 /* What both directions need of a head's dt and s, as contiguous rows padded with zeros. */
 struct decay {
@@ -250,8 +249,7 @@ void VEC(ssd_chunk_bwd)(float *dx, size_t lddx, float *dBm, float *dCm, size_t l
 	*dA += (float)dA_sum;
 }
 
-/* --- one token
- * ------------------------------------------------------------------------------------------------------ */
+/* --- one token ------------------------------------------------------------------------------------------------ */
 
 /* nv vectors of one head's P; the last one has n_last floats. */
 INLINE void step_columns(float *y, float *S, const float *x, const float *Bm, const float *Cm, float dt,

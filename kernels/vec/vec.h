@@ -38,8 +38,7 @@ typedef float vf_any __attribute__((vector_size(4 * NSSM_VL), aligned(4), may_al
 #endif
 #define LIKELY(cond) __builtin_expect(!!(cond), 1)
 
-/* --- loads and stores
- * ----------------------------------------------------------------------------------------- */
+/* --- loads and stores ----------------------------------------------------------------------------------------- */
 
 INLINE vf splat(float x)
 {
@@ -74,8 +73,7 @@ INLINE void store_n(float *p, vf v, int n)
 		memcpy(p, &v, (size_t)n * sizeof *p);
 }
 
-/* --- inside a vector
- * ------------------------------------------------------------------------------------------ */
+/* --- inside a vector ------------------------------------------------------------------------------------------ */
 
 INLINE vf pick(vi mask, vf yes, vf no)
 {
@@ -136,8 +134,7 @@ INLINE void transpose_block(vf r[NSSM_VL])
 	}
 }
 
-/* --- products used inside other operations
- * -------------------------------------------------------------------- */
+/* --- products used inside other operations -------------------------------------------------------------------- */
 
 /* dst [n_cols,n_rows] (stride ldd) = transpose of src [n_rows,n_cols]; columns of dst up to `pad` are set to
  * 0. */

@@ -20,11 +20,14 @@ python3_cmd() {
 
 # build_in DIR [meson options]: configures DIR once, then builds it. Meson reconfigures by itself when a meson.build changes.
 # A folder whose configuration was broken off has no build.ninja and is configured again.
+# build_targets: what to build of it; empty: everything.
+build_targets=
 build_in() {
 	build_dir=$1
 	shift
 	if [ ! -f "$build_dir/build.ninja" ]; then
 		meson setup "$build_dir" "$@" || return 1
 	fi
-	ninja -C "$build_dir"
+	# shellcheck disable=SC2086 # no targets: everything
+	ninja -C "$build_dir" $build_targets
 }

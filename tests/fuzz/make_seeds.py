@@ -1,4 +1,5 @@
 """Makes the binary seeds of the fuzzers: make_seeds.py FOLDER (writes FOLDER/NAME/…). The same bytes every time."""
+import json
 import os
 import struct
 import sys
@@ -61,8 +62,48 @@ def capture_seeds():
     yield "loop.pcap", pcap(">", 0xA1B2C3D4, 108, [b"\0\0\0\2" + IP4, b"\0\0\0\x18" + IP6])
 
 
+def corpus(n_tokens, want_even):
+    """The layout that model/corpus.c describes, two sessions, written without it."""
+    names = [str(i) for i in range(256)] + ["<|unk|>", "<|endoftext|>", "<|padding|>", "<|pkt|>", "<|web|>"]
+    special = [{"id": i, "content": t, "special": True} for i, t in enumerate(names) if i >= 256]
+    tokenizer = {"version": "1.0", "added_tokens": special,
+                 "model": {"type": "WordLevel", "vocab": {t: i for i, t in enumerate(names)}, "unk_token": "<|unk|>"}}
+    label = {"label": "web", "sessions": 2, "packets": 2, "flows": 1, "tokens": n_tokens, "cut": 0, "time_back": 0,
+             "skipped": {"not_ip": 3}, "iat": [1, 0, 2]}
+    text = json.dumps({"codec": {"kind": "raw", "version": 1, "pkt_len": 128, "compat": "none"}, "tokenizer": tokenizer,
+                       "labels": [label], "made_by": {"netssm": "seed"}}, separators=(",", ":")).encode()
+    text += b" " * ((len(text) % 2 == 0) != want_even)
+    tokens = [260] + [i % 256 for i in range(n_tokens - 2)] + [257]
+    raw = struct.pack(f"<{n_tokens}H", *tokens)
+    rows = b"".join(struct.pack("<QQQQIIII", first, n, 1, 2, 0, 1, 1, 0) for first, n in ((0, 5), (5, n_tokens - 5)))
+    counts = struct.pack(f"<{len(names)}Q", *(tokens.count(i) for i in range(len(names))))
+    blocks = [(raw, 2), (struct.pack("<I", zlib.crc32(raw)), 4), (rows, 48), (counts, 8), (text, 1)]
+    body, table = b"", b""
+    for i, (data, each) in enumerate(blocks):
+        gap = -(192 + len(body)) % 64
+        body += b"\0" * gap
+        table += struct.pack("<QQII", 192 + len(body), len(data) // each, zlib.crc32(data) if i else 0, 0)
+        body += data
+    head = lambda crc: b"NSSMCORP" + struct.pack("<IIQ", 1, crc, 192 + len(body)) + table + bytes(8)
+    return head(zlib.crc32(head(0))).ljust(192, b"\0") + body
+
+
+def corpus_seeds():
+    """Of even length: fuzz_corpus.c makes the checksums right after every change; of odd length it leaves them."""
+    yield "even", corpus(40, True)
+    yield "odd", corpus(41, False)
+
+
+def token_seeds():
+    tcp = bytes.fromhex("4500003c00014000400600000102030405060708" "12340050000000010000000" "2a01200000000000002")
+    tcp += bytes.fromhex("0405b4" "0402" "080a0000000900000000" "01" "030307")
+    for name, frame in {"ip4": FRAMES[0], "ip6": FRAMES[1], "tcp": ETH + b"\x08\x00" + tcp}.items():
+        yield name, b"\x4a\x00" + frame
+        yield name + "-paper", b"\x4a\x03" + frame + bytes(54) + b"\xff\x03" + frame
+
+
 def main():
-    for name, seeds in {"capture": capture_seeds}.items():
+    for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds}.items():
         folder = os.path.join(sys.argv[1], name)
         os.makedirs(folder, exist_ok=True)
         for file, data in seeds():
