@@ -89,6 +89,19 @@ static int model_card(struct run *r, struct nssm_err *err)
 		(int)opt_int(r, NSSM_K_CHUNK), err);
 }
 
+/* Found out now, not at the first validation. */
+static int check_val(const struct run *r, struct nssm_err *err)
+{
+	if (r->val == NULL)
+		return 0;
+	const struct nssm_vocab *v = nssm_corpus_vocab(r->val);
+	for (uint32_t i = 0; i < v->n_labels; i++)
+		if (nssm_corpus_stats(r->val, i)->n_sessions > 0 && nssm_vocab_find_label(&r->card.vocab, v->label[i].name) >= 0)
+			return 0;
+	return nssm_err_set(err, NSSM_EARG, "%s: none of its sessions has a label that %s has", nssm_conf_str(r->conf, NSSM_K_VAL_CORPUS),
+		r->corpus_path[0]);
+}
+
 static enum nssm_dtype dtype_of(const char *name)
 {
 	return strcmp(name, "bf16") == 0 ? NSSM_BF16 : strcmp(name, "fp16") == 0 ? NSSM_F16 : NSSM_F32;
@@ -217,11 +230,15 @@ static int resume(struct run *r, struct nssm_err *err)
 	}
 	if (rc == 0) {
 		const char *best = json_string_value(json_object_get(extra, "best_val"));
-		r->best_val = best ? strtod(best, NULL) : INFINITY;
+		char *end = NULL;
+		r->best_val = best ? strtod(best, &end) : INFINITY;
+		if (best != NULL && (end == best || *end != '\0'))
+			rc = nssm_err_set(err, NSSM_EFORMAT, "%s/training.json: extra.best_val: expected a number as text", r->last);
 		r->since_best = json_integer_value(json_object_get(extra, "since_best"));
 		r->first_step = json_integer_value(json_object_get(json_object_get(training, "progress"), "step"));
-		rc = cut_log(r->log_path, r->first_step, &r->seconds_before, err);
 	}
+	if (rc == 0)
+		rc = cut_log(r->log_path, r->first_step, &r->seconds_before, err);
 	json_decref(extra);
 	json_decref(training);
 	return rc;
@@ -236,9 +253,16 @@ static int open_out(struct run *r, struct nssm_err *err)
 		snprintf(r->best, sizeof r->best, "%s/best", r->out) >= (int)sizeof r->best ||
 		snprintf(r->log_path, sizeof r->log_path, "%s/log.csv", r->out) >= (int)sizeof r->log_path)
 		return nssm_err_set(err, NSSM_EARG, "--out: path too long");
+	bool resuming = nssm_conf_bool(r->conf, NSSM_K_RESUME);
+	struct stat st;
+	if (resuming && access(r->last, F_OK) != 0)
+		return nssm_err_set(err, NSSM_EARG, "%s: %s: --resume goes on with what an earlier run left there", r->last,
+			strerror(errno));
 	if (mkdir(r->out, 0755) != 0 && errno != EEXIST)
 		return nssm_err_set(err, NSSM_EIO, "%s: cannot create: %s", r->out, strerror(errno));
-	if (!nssm_conf_bool(r->conf, NSSM_K_RESUME) && access(r->last, F_OK) == 0)
+	if (stat(r->out, &st) != 0 || !S_ISDIR(st.st_mode))
+		return nssm_err_set(err, NSSM_EIO, "%s: is no folder", r->out);
+	if (!resuming && access(r->last, F_OK) == 0)
 		return nssm_err_set(err, NSSM_EARG, "%s: holds a training already; --resume goes on with it, or name another --out",
 			r->last);
 	return 0;
@@ -390,7 +414,8 @@ static int run_all(struct run *r, struct nssm_err *err)
 	int rc;
 	bool resuming = nssm_conf_bool(r->conf, NSSM_K_RESUME);
 	const char *init = nssm_conf_str(r->conf, NSSM_K_INIT_FROM);
-	if ((rc = open_out(r, err)) || (rc = open_corpora(r, err)) || (rc = model_card(r, err)) || (rc = open_trainer(r, err)))
+	if ((rc = open_corpora(r, err)) || (rc = model_card(r, err)) || (rc = check_val(r, err)) || (rc = open_out(r, err)) ||
+		(rc = open_trainer(r, err)))
 		return rc;
 	if (!resuming && init != NULL && (rc = init_from(r, init, err)))
 		return rc;
