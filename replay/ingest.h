@@ -7,7 +7,7 @@
  * Paper  : sessions on which the published preprocessor fails (one packet; an empty UDP payload) are taken by its rule and
  *          counted.
  * Out    : whole or not there. A file that is there and is no corpus is not written over.
- * Checked: tests/test_ingest.c, tests/prepare_cli.py, tests/prepare_memory.py, tests/check_raw_codec.py                                                              */
+ * Checked: tests/test_ingest.c, tests/prepare_cli.py, tests/prepare_memory.py, tests/check_raw_codec.py */
 #ifndef NSSM_INGEST_H
 #define NSSM_INGEST_H
 

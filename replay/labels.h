@@ -1,9 +1,10 @@
 /* labels — which capture has which label: a CSV with the columns File,Label and any others (RFC 4180: quotes,
- * doubled quotes, CRLF; UTF-8 with or without a byte order mark). Split, if there, is kept. Rows of nothing
- * but commas are none. A capture is found by its path relative to the folder it was found in, as the CSV
- * writes it; else by a row that writes only the end of that path (x.pcap for a/x.pcap) or more of it
- * (b/a/x.pcap). Another folder's x.pcap is another capture. Checked: tests/test_ingest.c,
- * tests/fuzz/fuzz_labels.c                                                             */
+ * doubled quotes, CRLF; UTF-8 with or without a byte order mark). Split, if there, is kept. Rows of nothing but
+ * commas are none.
+ * Match  : a capture is found by its path relative to the folder it was found in, as the CSV writes it; else by a
+ *          row that writes only the end of that path (x.pcap for a/x.pcap) or more of it (b/a/x.pcap). Another
+ *          folder's x.pcap is another capture.
+ * Checked: tests/test_labels.c, tests/fuzz/fuzz_labels.c */
 #ifndef NSSM_LABELS_H
 #define NSSM_LABELS_H
 

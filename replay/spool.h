@@ -1,6 +1,6 @@
 /* spool — tokens of many open sessions, in memory up to a budget, beyond it in an unlinked temporary file.
- * Memory : the budget, a row a session and an extent for each time it was spilled; what one call adds comes
- * on top. Checked: tests/test_ingest.c */
+ * Memory : the budget, a row a session, an extent for each time it was spilled; what one call adds comes on top.
+ * Checked: tests/test_spool.c */
 #ifndef NSSM_SPOOL_H
 #define NSSM_SPOOL_H
 
