@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "app/cmd.h"
+#include "app/options.h"
 #include "app/progress.h"
 #include "base/measure.h"
 #include "base/philox.h"
@@ -115,21 +115,13 @@ static int alloc_all(struct bench *b, struct nssm_err *err)
 
 static int open_model(struct bench *b, const struct nssm_conf *conf, struct nssm_err *err)
 {
-	const char *level = nssm_conf_str(conf, NSSM_K_LEVEL);
-	b->kern = nssm_kernels_get(level);
-	if (b->kern == NULL)
-		return nssm_err_set(err, NSSM_EUNSUP, "--level %s: this CPU or build does not have it", level);
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	int threads = (int)nssm_conf_int(conf, NSSM_K_THREADS), rc;
+	int rc;
 	b->batch = (int)nssm_conf_int(conf, NSSM_K_BATCH);
 	b->seq = (int)nssm_conf_int(conf, NSSM_K_SEQ_TOKENS);
 	b->lanes = (int)nssm_conf_int(conf, NSSM_K_LANES);
 	b->steps = 20;
-	if ((rc = nssm_team_open(&b->team, threads > 0 ? threads : cores > 0 ? (int)cores : 1, err)) ||
-		(rc = nssm_mamba2_cfg_init(&b->cfg, (int)nssm_conf_int(conf, NSSM_K_D_MODEL), (int)nssm_conf_int(conf, NSSM_K_N_LAYER),
-			(int)nssm_conf_int(conf, NSSM_K_EXPAND), (int)nssm_conf_int(conf, NSSM_K_HEADDIM),
-			(int)nssm_conf_int(conf, NSSM_K_D_STATE), (int)nssm_conf_int(conf, NSSM_K_D_CONV), VOCAB, 16,
-			(int)nssm_conf_int(conf, NSSM_K_CHUNK), err)) ||
+	if ((rc = nssm_opt_kernels(&b->kern, conf, err)) || (rc = nssm_team_open(&b->team, nssm_opt_threads(conf), err)) ||
+		(rc = nssm_opt_mamba2(&b->cfg, conf, VOCAB, err)) ||
 		(rc = nssm_mamba2_open(&b->m, &b->cfg, b->kern, true, err)) ||
 		(rc = nssm_mamba2_work_open(&b->w, b->m, b->batch, b->seq, true, NSSM_KEEP_BYTES, b->team, err)))
 		return rc;

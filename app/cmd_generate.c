@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 #include <jansson.h>
 
 #include "app/cmd.h"
+#include "app/options.h"
 #include "app/progress.h"
 #include "base/file.h"
 #include "model/checkpoint.h"
@@ -178,15 +178,6 @@ static int parse_start(uint64_t *ns, const char *text, struct nssm_err *err)
 	return 0;
 }
 
-static int n_threads(const struct nssm_conf *conf)
-{
-	int n = (int)nssm_conf_int(conf, NSSM_K_THREADS);
-	cpu_set_t set;
-	if (n == 0 && sched_getaffinity(0, sizeof set, &set) == 0)
-		n = CPU_COUNT(&set);
-	return n > 0 ? n : 1;
-}
-
 static int open_model(struct run *r, struct nssm_err *err)
 {
 	const char *path = nssm_conf_str(r->conf, NSSM_K_GEN_MODEL);
@@ -199,12 +190,9 @@ static int open_model(struct run *r, struct nssm_err *err)
 
 static int load_weights(struct run *r, struct nssm_err *err)
 {
-	const char *level = nssm_conf_str(r->conf, NSSM_K_LEVEL);
-	r->kern = nssm_kernels_get(level);
-	if (r->kern == NULL)
-		return nssm_err_set(
-		        err, NSSM_EUNSUP, "--level %s: this CPU or build does not have it", level);
-	int rc = nssm_mamba2_open(&r->model, &r->card.cfg, r->kern, false, err);
+	int rc = nssm_opt_kernels(&r->kern, r->conf, err);
+	if (rc == 0)
+		rc = nssm_mamba2_open(&r->model, &r->card.cfg, r->kern, false, err);
 	if (rc == 0)
 		rc = nssm_checkpoint_load_weights(nssm_mamba2_params(r->model), &r->card, r->dir, err);
 	if (rc == 0)
@@ -313,7 +301,7 @@ static void generator_options(struct run *r)
 		g->max_tokens = DEFAULT_MAX_TOKENS;
 	g->sessions_per_s = nssm_conf_float(c, NSSM_K_ARRIVALS);
 	g->n_lanes = (int)nssm_conf_int(c, NSSM_K_LANES);
-	g->n_threads = n_threads(c);
+	g->n_threads = nssm_opt_threads(c);
 	g->sampler = (struct nssm_sampler_cfg){.temperature = (float)nssm_conf_float(c, NSSM_K_TEMPERATURE),
 	        .top_k = (int)nssm_conf_int(c, NSSM_K_TOP_K),
 	        .top_p = (float)nssm_conf_float(c, NSSM_K_TOP_P),

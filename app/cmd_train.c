@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "app/cmd.h"
+#include "app/options.h"
 #include "app/progress.h"
 #include "base/file.h"
 #include "base/measure.h"
@@ -83,10 +84,7 @@ static int model_card(struct run *r, struct nssm_err *err)
 	int rc = nssm_train_card(&r->card, r->corpus, r->corpus_path, r->n_corpora, err);
 	if (rc != 0)
 		return rc;
-	return nssm_mamba2_cfg_init(&r->card.cfg, (int)opt_int(r, NSSM_K_D_MODEL), (int)opt_int(r, NSSM_K_N_LAYER),
-		(int)opt_int(r, NSSM_K_EXPAND), (int)opt_int(r, NSSM_K_HEADDIM), (int)opt_int(r, NSSM_K_D_STATE),
-		(int)opt_int(r, NSSM_K_D_CONV), (int)r->card.vocab.n_tokens, (int)opt_int(r, NSSM_K_VOCAB_MULTIPLE),
-		(int)opt_int(r, NSSM_K_CHUNK), err);
+	return nssm_opt_mamba2(&r->card.cfg, r->conf, (int)r->card.vocab.n_tokens, err);
 }
 
 /* Found out now, not at the first validation. */
@@ -109,13 +107,9 @@ static enum nssm_dtype dtype_of(const char *name)
 
 static int open_trainer(struct run *r, struct nssm_err *err)
 {
-	const char *level = nssm_conf_str(r->conf, NSSM_K_LEVEL);
-	r->kern = nssm_kernels_get(level);
-	if (r->kern == NULL)
-		return nssm_err_set(err, NSSM_EUNSUP, "--level %s: this CPU or build does not have it", level);
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
-	int threads = (int)opt_int(r, NSSM_K_THREADS);
-	int rc = nssm_team_open(&r->team, threads > 0 ? threads : cores > 0 ? (int)cores : 1, err);
+	int rc = nssm_opt_kernels(&r->kern, r->conf, err);
+	if (rc == 0)
+		rc = nssm_team_open(&r->team, nssm_opt_threads(r->conf), err);
 	if (rc != 0)
 		return rc;
 	struct nssm_train_cfg cfg = {.batch = (int)opt_int(r, NSSM_K_BATCH), .seq_tokens = (int)opt_int(r, NSSM_K_SEQ_TOKENS),

@@ -88,11 +88,6 @@ void nssm_mamba2_close(struct nssm_mamba2 **mp)
 	*mp = NULL;
 }
 
-const struct nssm_mamba2_cfg *nssm_mamba2_config(const struct nssm_mamba2 *m)
-{
-	return &m->cfg;
-}
-
 size_t nssm_mamba2_bytes(const struct nssm_mamba2 *m)
 {
 	return m->block_bytes;

@@ -54,7 +54,6 @@ struct nssm_mamba2;
 int nssm_mamba2_open(struct nssm_mamba2 **m, const struct nssm_mamba2_cfg *cfg, const struct nssm_kernels *kern,
 	bool for_training, struct nssm_err *err);
 void nssm_mamba2_close(struct nssm_mamba2 **m);
-const struct nssm_mamba2_cfg *nssm_mamba2_config(const struct nssm_mamba2 *m);
 /* Bytes of its weights and packed copies. */
 size_t nssm_mamba2_bytes(const struct nssm_mamba2 *m);
 /* The flat parameter block; after writing to it call nssm_mamba2_pack before anything else. */

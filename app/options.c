@@ -1,0 +1,33 @@
+#include "app/options.h"
+
+#include <sched.h>
+
+int nssm_opt_threads(const struct nssm_conf *conf)
+{
+	int n = (int)nssm_conf_int(conf, NSSM_K_THREADS);
+	cpu_set_t set;
+	if (n == 0 && sched_getaffinity(0, sizeof set, &set) == 0)
+		n = CPU_COUNT(&set);
+	return n > 0 ? n : 1;
+}
+
+int nssm_opt_kernels(const struct nssm_kernels **kern, const struct nssm_conf *conf, struct nssm_err *err)
+{
+	const char *level = nssm_conf_str(conf, NSSM_K_LEVEL);
+	*kern = nssm_kernels_get(level);
+	if (*kern == NULL)
+		return nssm_err_set(err, NSSM_EUNSUP, "--level %s: this CPU or build does not have it", level);
+	return 0;
+}
+
+static int opt(const struct nssm_conf *conf, enum nssm_key_id id)
+{
+	return (int)nssm_conf_int(conf, id);
+}
+
+int nssm_opt_mamba2(struct nssm_mamba2_cfg *cfg, const struct nssm_conf *conf, int V, struct nssm_err *err)
+{
+	return nssm_mamba2_cfg_init(cfg, opt(conf, NSSM_K_D_MODEL), opt(conf, NSSM_K_N_LAYER), opt(conf, NSSM_K_EXPAND),
+		opt(conf, NSSM_K_HEADDIM), opt(conf, NSSM_K_D_STATE), opt(conf, NSSM_K_D_CONV), V, opt(conf, NSSM_K_VOCAB_MULTIPLE),
+		opt(conf, NSSM_K_CHUNK), err);
+}

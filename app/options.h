@@ -1,0 +1,16 @@
+/* options — what several commands read from the same keys in the same way. */
+#ifndef NSSM_OPTIONS_H
+#define NSSM_OPTIONS_H
+
+#include "base/err.h"
+#include "conf/conf.h"
+#include "model/mamba2.h"
+
+/* run.threads; 0 becomes the CPUs that this process may use. At least 1. */
+int nssm_opt_threads(const struct nssm_conf *conf);
+/* run.level. */
+int nssm_opt_kernels(const struct nssm_kernels **kern, const struct nssm_conf *conf, struct nssm_err *err);
+/* The model.* keys, for a vocabulary of V tokens. */
+int nssm_opt_mamba2(struct nssm_mamba2_cfg *cfg, const struct nssm_conf *conf, int V, struct nssm_err *err);
+
+#endif
