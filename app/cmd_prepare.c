@@ -86,7 +86,7 @@ static int settings(struct nssm_ingest_cfg *cfg, struct nssm_conf *conf, struct 
 	cfg->n_only = nssm_conf_list(conf, NSSM_K_ONLY, &cfg->only);
 	cfg->out = nssm_conf_str(conf, NSSM_K_CORPUS_OUT);
 	cfg->strict = nssm_conf_bool(conf, NSSM_K_STRICT);
-	cfg->codec = (struct nssm_codec_cfg){.kind = NSSM_CODEC_RAW,
+	cfg->codec = (struct nssm_codec_cfg){.kind = (enum nssm_codec_kind)nssm_codec_kind_find(nssm_conf_str(conf, NSSM_K_CODEC)),
 	        .version = 1,
 	        .pkt_len = (uint32_t)nssm_conf_int(conf, NSSM_K_PKT_LEN),
 	        .compat_paper = strcmp(nssm_conf_str(conf, NSSM_K_COMPAT), "paper") == 0};

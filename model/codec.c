@@ -9,6 +9,11 @@
 
 /* --- configuration -------------------------------------------------------------------------------------------- */
 
+int nssm_codec_kind_find(const char *name)
+{
+	return strcmp(name, "raw") == 0 ? NSSM_CODEC_RAW : -1;
+}
+
 json_t *nssm_codec_cfg_to_json(const struct nssm_codec_cfg *cfg)
 {
 	return json_pack("{s:s, s:I, s:I, s:s}", "kind", "raw", "version", (json_int_t)cfg->version,
@@ -39,7 +44,7 @@ int nssm_codec_cfg_from_json(
 	const json_t *version = json_object_get(j, "version"), *pkt_len = json_object_get(j, "pkt_len");
 	if (!json_is_string(kind))
 		return nssm_err_set(err, NSSM_EFORMAT, "%s: codec.kind: expected a string", where);
-	if (strcmp(json_string_value(kind), "raw") != 0)
+	if (nssm_codec_kind_find(json_string_value(kind)) < 0)
 		return nssm_err_set(err, NSSM_EUNSUP, "%s: codec.kind: \"%.40s\"; this version knows \"raw\"",
 		        where, json_string_value(kind));
 	const struct {

@@ -29,6 +29,8 @@ struct nssm_codec_cfg {
 	uint32_t pkt_len;     /* raw: bytes a packet, 54..NSSM_RAW_PKT_LEN_MAX */
 	bool compat_paper;    /* raw: the published preprocessor's bytes, no <|endoftext|> */
 };
+/* The kind of a name ("raw"), or -1. */
+int nssm_codec_kind_find(const char *name);
 /* As it stands in corpora and checkpoints: {"kind":"raw","version":1,"pkt_len":128,"compat":"none"|"paper"}. */
 json_t *nssm_codec_cfg_to_json(const struct nssm_codec_cfg *cfg);
 int nssm_codec_cfg_from_json(struct nssm_codec_cfg *cfg, const json_t *j, const char *where, struct nssm_err *err);
