@@ -1,0 +1,92 @@
+/* clone — a session sent again as a new one: own addresses, ports, MACs, ISNs, TCP timestamps, IP IDs, DNS ids, TLS randoms and
+ * session ids; both directions coherent; checksums updated incrementally.
+ * Source : RFC 1624 eqn. 3 (HC' = ~(~HC + ~m + m')); a 32-bit field to which a constant is added changes its checksum by that
+ *          constant mod 65535, and by one more where it wraps, since 2^16 = 1 (mod 65535).
+ * Unique : a play occupies one slot; no two plays that are alive share one (the engine's duty). Slot s owns the addresses
+ *          numbered u = s*endpoints_max + idx; number u is address u mod A of the pool (A addresses) and port block u div A,
+ *          blocks of sockets_max ports from port_lo on. So flows of different slots never share (client address, client port),
+ *          whatever the servers are. capacity = A * floor((port_hi-port_lo+1) / sockets_max) / endpoints_max, for IPv4 and IPv6
+ *          each. Endpoints and sockets beyond these maxima fold onto the slot's own (counted by the engine from the tape).
+ * Servers: server idx of slot s is address (s*servers_max + idx) mod A of the servers' pool; server ports stay. If the pool is
+ *          smaller than servers_max, the flow's number in the tape takes the place of the socket's.
+ * Keys   : everything random (ISN, TS, IP ID, DNS id, TLS) is a mix of `key` and the flow's number; key = (seed, session, clone).
+ * Not    : opaque flows (tape.h) get new addresses in their headers, and nothing inside. ARP: sender and target addresses are
+ *          mapped. ICMP errors: the quoted packet is mapped too. Packets without a flow are sent as they are but for MAC and VLAN.
+ *          A checksum that was wrong stays wrong; UDP's 0 (none) stays 0. TCP/UDP checksums of packets cut by the capture are
+ *          updated as if whole.
+ * Checked: tests/test_clone.c, tests/clones.py (tcptrace, tshark), tests/fuzz/fuzz_tape.c                                     */
+#ifndef NSSM_CLONE_H
+#define NSSM_CLONE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "replay/tape.h"
+
+#define NSSM_POOL_NETS_MAX 64
+#define NSSM_VLAN_TAGS_MAX 2
+
+/* Addresses numbered from 0: a list of networks, one after the other. The network and broadcast address of an IPv4 network
+ * shorter than /31 are left out; of IPv6 networks the first address; no network counts for more than 2^32. */
+struct nssm_pool {
+	uint8_t ip_version;
+	uint32_t n_nets;
+	uint64_t n_addrs;
+	struct {
+		uint8_t base[16];
+		uint64_t first, n; /* numbers first .. first+n-1 */
+	} net[NSSM_POOL_NETS_MAX];
+};
+/* Adds "198.18.0.0/16", "2001:db8::/48" or a single address; the IP version must be the pool's (0: becomes it). */
+int nssm_pool_add(struct nssm_pool *p, const char *text, struct nssm_err *err);
+void nssm_pool_addr(uint8_t addr[16], const struct nssm_pool *p, uint64_t number);
+
+struct nssm_vlan_tag { uint16_t tpid, tci; };
+
+struct nssm_clone_cfg {
+	bool rewrite;                       /* false: addresses, ports and numbers stay; MACs and VLAN tags are set all the same */
+	struct nssm_pool clients[2], servers[2]; /* IPv4, IPv6 */
+	uint16_t port_lo, port_hi;          /* of clients */
+	uint32_t endpoints_max, sockets_max, servers_max;
+	/* MACs: of clients (0) and servers (1). n_macs 0: with rewrite, 02:00:00 (clients) or 02:00:01 (servers) and the address
+	 * number's low 24 bits; without, as captured. 1: this one for all (a port's own, or the gateway's). More: base + number. */
+	uint64_t mac_base[2], n_macs[2];
+	/* For live ports in front of a router: destination MAC of packets that leave the client side (0) and the server side (1);
+	 * zero: by the rule above. */
+	uint8_t next_hop[2][6];
+	uint32_t n_tags;                    /* VLAN tags pushed in front of those that there are; tag[0] is the outer one */
+	struct nssm_vlan_tag tag[NSSM_VLAN_TAGS_MAX];
+	bool strip_tags;                    /* those of the capture are taken away first */
+};
+
+struct nssm_cloner;
+int nssm_cloner_open(struct nssm_cloner **c, const struct nssm_clone_cfg *cfg, struct nssm_err *err);
+void nssm_cloner_close(struct nssm_cloner **c);
+/* Gateways are resolved after the start. */
+void nssm_cloner_set_next_hop(struct nssm_cloner *c, int side, const uint8_t mac[6]);
+/* Slots that exist: the smaller capacity of those IP versions whose pools are not empty; UINT64_MAX without rewriting. */
+uint64_t nssm_cloner_slots(const struct nssm_cloner *c);
+
+struct nssm_play_id {
+	uint64_t key;   /* nssm_clone_key */
+	uint64_t slot;
+};
+uint64_t nssm_clone_key(uint64_t seed, uint64_t session, uint32_t clone);
+
+/* Longest frame that nssm_clone_write makes of a record. */
+static inline uint32_t nssm_clone_len_max(const struct nssm_rec *rec) { return rec->len + 4 * NSSM_VLAN_TAGS_MAX; }
+/* Writes the frame into dst (room for nssm_clone_len_max + 64 bytes) and returns its length; *wirelen is its wire length. */
+uint32_t nssm_clone_write(const struct nssm_cloner *c, uint8_t *dst, uint32_t *wirelen, const struct nssm_tape *t,
+	const struct nssm_rec *rec, const struct nssm_play_id *id);
+
+/* A flow's ends as sent. */
+struct nssm_tuple {
+	uint8_t addr[2][16]; /* [0] the initiator */
+	uint16_t port[2];
+	uint8_t proto, ip_version;
+};
+void nssm_clone_tuple(struct nssm_tuple *tuple, const struct nssm_cloner *c, const struct nssm_tape *t, const struct nssm_flow *f,
+	const struct nssm_play_id *id);
+
+#endif

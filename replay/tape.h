@@ -1,0 +1,132 @@
+/* tape — a session's packets laid out for playing: where each packet's headers are, which flow it belongs to, who the session's
+ * endpoints are. Built one packet at a time, from a capture or a model; played while it grows, or kept and played again under
+ * other addresses (clone.h).
+ * Layout : records and flows lie in chunks of an arena and never move. A record is a struct nssm_rec, the frame's first
+ *          min(stored, NSSM_REC_HEAD) bytes right behind it, and more if they fit into the chunk; what does not fit follows in
+ *          further chunks (nssm_rec_copy puts it together). Trailing zero bytes are not stored.
+ * Flows  : TCP, UDP and other IP by addresses and ports (ICMP echo: the identifier for both ports; other protocols: ports 0).
+ *          The initiator is who sent a SYN without ACK or was sent a SYN with ACK; else the end without a server's port
+ *          if the other has one; else who sent the first packet (the same rule as session.h's). A SYN without ACK on a TCP flow
+ *          that has seen FIN from both sides or RST begins a new flow with the same ends and sockets. Fragments after the first
+ *          belong to the flow of the first (by addresses, protocol and IP ID) if it is known, else to one with ports 0.
+ * Roles  : an endpoint is a client if it initiated the first flow it took part in, else a server; multicast, broadcast,
+ *          unspecified and loopback addresses are FIXED and are never rewritten.
+ * Sockets: a client endpoint's (protocol, port) pairs are numbered from 0 by first appearance: nssm_flow.socket.
+ * Opaque : what a clone cannot rewrite coherently is marked on the flow: QUIC Initials (addresses are authenticated with the
+ *          connection ID), FTP, SIP, RTSP control connections (addresses and ports inside).
+ * Lookup : flows and endpoints of open tapes are found through one hash table of the builder, of fixed size; when it is full,
+ *          new flows of open tapes are counted (n_untracked) and their packets play without being rewritten.
+ * Checked: tests/test_tape.c, tests/fuzz/fuzz_tape.c                                                                         */
+#ifndef NSSM_TAPE_H
+#define NSSM_TAPE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "model/packet.h"
+#include "replay/arena.h"
+
+#define NSSM_REC_HEAD 512u
+
+enum nssm_role { NSSM_ROLE_CLIENT, NSSM_ROLE_SERVER, NSSM_ROLE_FIXED };
+
+struct nssm_endpoint {
+	struct nssm_endpoint *next; /* in order of first appearance */
+	uint8_t addr[16];           /* IPv4: the first 4 bytes, the rest 0 */
+	uint8_t mac[6];             /* source MAC of its first packet; zeros: sent none */
+	uint8_t ip_version;
+	uint8_t role;               /* enum nssm_role */
+	uint32_t idx;               /* among the tape's endpoints of this role and IP version, from 0 */
+	uint32_t n_sockets;         /* client: so far */
+};
+
+enum nssm_opaque { NSSM_OPAQUE_NONE, NSSM_OPAQUE_QUIC, NSSM_OPAQUE_FTP, NSSM_OPAQUE_SIP, NSSM_OPAQUE_RTSP, NSSM_OPAQUE_N };
+const char *nssm_opaque_name(int opaque);
+
+struct nssm_flow {
+	struct nssm_flow *next;      /* in order of first appearance */
+	struct nssm_endpoint *end[2]; /* [0] the initiator */
+	uint16_t port[2];            /* of end[0] and end[1]; host order */
+	uint8_t proto, ip_version;
+	uint8_t opaque;              /* enum nssm_opaque */
+	uint8_t tcp_seen;            /* bits: 1 SYN, 2 SYN+ACK, 4 and 8 FIN from end[0], end[1], 16 RST */
+	uint32_t idx;                /* in the tape, from 0 */
+	uint32_t socket;             /* number of port[0] among end[0]'s sockets */
+	uint32_t n_packets[2];       /* sent by end[0], end[1] */
+	uint64_t n_bytes[2];         /* wire lengths */
+	uint64_t first_ns, last_ns;  /* stream time since the tape's start */
+};
+
+/* How a packet's headers are laid out, so that rewriting need not parse. 64 bytes. */
+struct nssm_rec {
+	uint64_t t_ns;         /* stream time since the tape's start; never decreases */
+	struct nssm_flow *flow; /* NULL: not IP (ARP too), or untracked */
+	uint32_t len;          /* bytes of the frame that there are (stored, then zeros) */
+	uint32_t stored;
+	uint32_t wirelen;
+	uint16_t kind;         /* enum nssm_rec_kind */
+	uint8_t dir;           /* 0: sent by flow->end[0] */
+	uint8_t n_vlan;
+	uint16_t l3_off, l4_off, payload_off; /* 0 where there is none */
+	uint16_t ts_off;       /* TCP timestamps option's TSval; 0: none */
+	uint16_t sack_off;     /* first SACK edge; 0: none */
+	uint8_t n_sack;        /* blocks */
+	uint8_t app;           /* enum nssm_rec_app: what of the payload is rewritten */
+	uint16_t app_off;
+	uint16_t reserved[9];  /* the builder's: where the rest lies */
+};
+
+enum nssm_rec_kind { NSSM_REC_OTHER, NSSM_REC_ARP, NSSM_REC_IP, NSSM_REC_TCP, NSSM_REC_UDP, NSSM_REC_ICMP, NSSM_REC_FRAGMENT };
+enum nssm_rec_app { NSSM_APP_NONE, NSSM_APP_DNS, NSSM_APP_TLS_CLIENT_HELLO, NSSM_APP_TLS_SERVER_HELLO };
+
+struct nssm_tape {
+	uint64_t session;      /* index */
+	uint32_t label_idx;
+	uint64_t start_ns;     /* stream time of the session's start */
+	bool finished;         /* no more packets come */
+	uint32_t n_endpoints, n_flows;
+	uint32_t n_clients[2], n_servers[2]; /* endpoints by role for IPv4, IPv6 */
+	uint32_t max_sockets;  /* of one client endpoint */
+	uint64_t n_packets, n_bytes;
+	uint64_t n_untracked;
+	uint64_t duration_ns;  /* t_ns of the last packet */
+	struct nssm_endpoint *endpoints;
+	struct nssm_flow *flows;
+	uint32_t n_playing;    /* the engine's: plays that read it now */
+	/* the builder's own from here on */
+	struct nssm_rec *first, *last;
+	void *priv[6];
+};
+
+/* One builder an engine; makes tapes from its arena. */
+struct nssm_tape_builder;
+struct nssm_tape_cfg {
+	uint32_t tapes_max;    /* tapes there may be at a time */
+	uint32_t flows_max;    /* flows and endpoints of open tapes in the lookup table */
+};
+int nssm_tape_builder_open(struct nssm_tape_builder **b, struct nssm_arena *arena, const struct nssm_tape_cfg *cfg, struct nssm_err *err);
+void nssm_tape_builder_close(struct nssm_tape_builder **b); /* and all its tapes */
+/* NULL: tapes_max are there. */
+struct nssm_tape *nssm_tape_begin(struct nssm_tape_builder *b, uint64_t session, uint32_t label_idx, uint64_t start_ns);
+/* 1: appended. 0: the arena is full; nothing changed, try again later. < 0: error (spill). t_ns below the last record's is
+ * raised to it (the caller counts time going backwards). len <= 262144. frame[len..] up to wirelen was not captured. */
+int nssm_tape_append(struct nssm_tape_builder *b, struct nssm_tape *t, uint64_t t_ns, const uint8_t *frame, uint32_t len,
+	uint32_t wirelen, struct nssm_err *err);
+void nssm_tape_finish(struct nssm_tape_builder *b, struct nssm_tape *t);
+/* Gives back chunks that hold only records before rec (NULL: all records); flows and endpoints stay. For tapes that are played
+ * once. */
+void nssm_tape_trim(struct nssm_tape_builder *b, struct nssm_tape *t, const struct nssm_rec *rec);
+void nssm_tape_free(struct nssm_tape_builder *b, struct nssm_tape **t);
+
+/* The record after rec, or NULL: none yet (t->finished says whether one may come). A NULL may become a record later: ask again
+ * with the same rec. */
+const struct nssm_rec *nssm_rec_next(const struct nssm_rec *rec);
+static inline const uint8_t *nssm_rec_head(const struct nssm_rec *rec)
+{
+	return (const uint8_t *)(rec + 1); /* min(stored, NSSM_REC_HEAD) bytes at least */
+}
+/* The frame, rec->len bytes, into dst. */
+void nssm_rec_copy(uint8_t *dst, const struct nssm_rec *rec);
+
+#endif
