@@ -2,11 +2,15 @@
  * Columns: community_id,proto,src_ip,src_port,dst_ip,dst_port,label,session,clone,first_due,last_due,first_sent,last_sent,
  *          packets_fwd,packets_rev,bytes_fwd,bytes_rev,dropped,state
  *          src is the initiator as sent; times are epoch seconds with nine digits; packets and bytes are those that left;
- *          dropped those that did not; state is complete (every packet of the flow was due) or cut.
+ *          dropped those that did not; state is complete (every packet of the flow was due) or cut. proto is IP's number. The
+ *          sent times of a flow of which nothing left are empty. IPv6 as inet_ntop writes it. A label is quoted where RFC 4180
+ *          asks for it; empty if label_idx names none. Rows end with \n.
  * Community ID: version 1, seed 0 (github.com/corelight/community-id-spec): base64 of SHA1 over seed, ordered endpoints, protocol;
- *          ICMP and ICMPv6 by type and code as there.
- * Files  : as in sink.h, whole or in place; a row is written whole.
- * Checked: tests/test_truth.c (the specification's examples), tests/truth.py                                              */
+ *          ICMP and ICMPv6 by type and code as there; protocols but TCP, UDP and SCTP without ports.
+ * Files  : as in sink.h, whole or in place. Rows are buffered (256 KiB) and handed to the kernel as whole rows; if that fails
+ *          half-way (disk full), the file in place is cut back to the last whole row.
+ * Threads: one at a time.
+ * Checked: tests/test_truth.c (the specification's examples), tests/truth.py (a second implementation, tshark)              */
 #ifndef NSSM_TRUTH_H
 #define NSSM_TRUTH_H
 
@@ -30,12 +34,17 @@ struct nssm_truth_row {
 };
 
 struct nssm_truth;
+/* label: [n_labels], each at most 4096 bytes; copied. */
 int nssm_truth_open(struct nssm_truth **t, const char *path, const char *const *label, uint32_t n_labels, bool in_place, struct nssm_err *err);
 /* The first error stays and is what finish returns. */
 int nssm_truth_row(struct nssm_truth *t, const struct nssm_truth_row *row, struct nssm_err *err);
+/* Taken so far. */
 uint64_t nssm_truth_rows(const struct nssm_truth *t);
+/* In place: what was taken is in the file. Whole: no promise before finish. */
 int nssm_truth_flush(struct nssm_truth *t, struct nssm_err *err);
+/* Flushed, synced, put in place. Only close may follow. */
 int nssm_truth_finish(struct nssm_truth *t, struct nssm_err *err);
+/* Without finish: a file under a temporary name is removed. Takes NULL. */
 void nssm_truth_close(struct nssm_truth **t);
 
 #endif
