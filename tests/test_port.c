@@ -1,0 +1,464 @@
+/* Live ports: DPDK's start, frames, and what goes in at one end comes out at the other. DPDK starts once a process, so each case is
+ * a process of its own, whose terminal output is watched: there must be none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/measure.h"
+#include "base/philox.h"
+#include "replay/port.h"
+
+#define SKIP 77
+
+static int terminal = 2; /* where a case complains: its own stderr is watched */
+
+#define CHECK(ok, ...)                                                                                       \
+	do {                                                                                                 \
+		if (!(ok)) {                                                                                 \
+			dprintf(terminal, "%s:%d: %s: ", __FILE__, __LINE__, #ok);                           \
+			dprintf(terminal, " " __VA_ARGS__);                                                  \
+			dprintf(terminal, "\n");                                                             \
+			_exit(1);                                                                            \
+		}                                                                                            \
+	} while (0)
+
+/* --- running a case --- */
+
+static int wait_for(pid_t pid)
+{
+	int status;
+	while (waitpid(pid, &status, 0) < 0)
+		assert_int_equal(errno, EINTR);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static void run_case(void (*fn)(void))
+{
+	char text[4096] = "";
+	FILE *out = tmpfile();
+	assert_non_null(out);
+	fflush(NULL);
+	pid_t pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		terminal = dup(2);
+		dup2(fileno(out), 1);
+		dup2(fileno(out), 2);
+		alarm(60);
+		fn();
+		fflush(NULL);
+		_exit(0);
+	}
+	int rc = wait_for(pid);
+	rewind(out);
+	text[fread(text, 1, sizeof text - 1, out)] = '\0';
+	fclose(out);
+	if (rc == SKIP)
+		skip();
+	if (rc != 0)
+		fail_msg("exit status %d; it wrote \"%s\"", rc, text);
+	assert_string_equal(text, "");
+}
+
+#define CASE(name)                                                                                           \
+	static void test_##name(void **state)                                                                \
+	{                                                                                                    \
+		(void)state;                                                                                 \
+		run_case(case_##name);                                                                       \
+	}
+
+/* --- helpers of the cases --- */
+
+static struct nssm_err err;
+
+static void eal(void)
+{
+	const struct nssm_eal_cfg cfg = {.mem_mb = 128};
+	CHECK(nssm_eal_start(&cfg, &err) == 0, "%s", err.msg);
+}
+
+static struct nssm_dev parse(const char *text, int idx)
+{
+	struct nssm_dev d;
+	CHECK(nssm_dev_parse(&d, text, idx, &err) == 0, "%s", err.msg);
+	return d;
+}
+
+static struct nssm_port *open_port(const char *text, int idx, uint32_t n_queues, uint32_t mtu)
+{
+	struct nssm_port *p;
+	struct nssm_dev d = parse(text, idx);
+	const struct nssm_port_cfg cfg = {.n_queues = n_queues, .mtu = mtu, .promiscuous = true};
+	CHECK(nssm_port_open(&p, &d, &cfg, &err) == 0, "%s", err.msg);
+	CHECK(nssm_port_info(p)->n_queues == n_queues);
+	return p;
+}
+
+static int open_fails(const char *text, uint32_t n_queues, uint32_t mtu, const char *expected)
+{
+	struct nssm_port *p;
+	struct nssm_dev d = parse(text, 9);
+	const struct nssm_port_cfg cfg = {.n_queues = n_queues, .mtu = mtu};
+	int rc = nssm_port_open(&p, &d, &cfg, &err);
+	CHECK(rc < 0 && strstr(err.msg, expected) != NULL, "%d \"%s\"", rc, err.msg);
+	return rc;
+}
+
+static struct nssm_frames *open_frames(uint32_t n, uint32_t frame_max)
+{
+	struct nssm_frames *f;
+	CHECK(nssm_frames_open(&f, n, frame_max, &err) == 0, "%s", err.msg);
+	return f;
+}
+
+/* Frame i of a test: an experimental EtherType (IEEE 802, 0x88b5), its number, and bytes that depend on both. */
+static void fill(uint8_t *data, uint32_t len, uint32_t i)
+{
+	struct nssm_rng r;
+	nssm_rng_init(&r, 1, i, NSSM_RNG_PAYLOAD);
+	nssm_rng_bytes(&r, data, len);
+	static const uint8_t HEAD[14] = {2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x88, 0xb5};
+	memcpy(data, HEAD, sizeof HEAD);
+	if (len >= 18)
+		memcpy(data + 14, &i, 4);
+}
+
+static bool is_frame(const uint8_t *data, uint32_t len, uint32_t i)
+{
+	uint8_t want[65536];
+	fill(want, len, i);
+	return memcmp(data, want, len) == 0;
+}
+
+/* Lengths from the shortest frame to the longest. */
+static uint32_t len_of(uint32_t i, uint32_t longest)
+{
+	return i % 7 == 0 ? longest : 60 + i * 37 % (longest - 60);
+}
+
+/* Sends frames first to last (excluded); a port that takes nothing for 2 s ends the test. */
+static void send_frames(struct nssm_port *p, uint32_t queue, struct nssm_frames *f, uint32_t first,
+        uint32_t last, uint32_t longest)
+{
+	uint64_t since = nssm_now_ns();
+	for (uint32_t i = first; i < last;) {
+		void *m[NSSM_BURST];
+		uint8_t *data[NSSM_BURST];
+		uint32_t len[NSSM_BURST], n = last - i < NSSM_BURST ? last - i : NSSM_BURST, done = 0;
+		for (uint32_t k = 0; k < n; k++)
+			len[k] = len_of(i + k, longest);
+		CHECK(nssm_frames_get(f, m, data, len, n));
+		for (uint32_t k = 0; k < n; k++)
+			fill(data[k], len[k], i + k);
+		while (done < n) {
+			uint32_t took = nssm_port_tx(p, queue, m + done, n - done);
+			done += took;
+			if (took > 0)
+				since = nssm_now_ns();
+			CHECK(nssm_now_ns() - since < 2000000000u, "frame %u of %u", i + done, last);
+		}
+		i += n;
+	}
+}
+
+/* Receives the same ones, in order; frames of others (IPv6 on a veth) are passed over. */
+static void receive_frames(
+        struct nssm_port *p, uint32_t queue, uint32_t first, uint32_t last, uint32_t longest)
+{
+	uint64_t since = nssm_now_ns();
+	for (uint32_t i = first; i < last;) {
+		void *m[NSSM_BURST];
+		const uint8_t *data[NSSM_BURST];
+		uint32_t len[NSSM_BURST];
+		uint32_t n = nssm_port_rx(p, queue, m, data, len, NSSM_BURST);
+		for (uint32_t k = 0; k < n; k++) {
+			if (len[k] < 14 || data[k][12] != 0x88 || data[k][13] != 0xb5)
+				continue;
+			CHECK(i < last, "a frame too many");
+			CHECK(len[k] == len_of(i, longest), "frame %u: %u bytes, not %u", i, len[k],
+			        len_of(i, longest));
+			CHECK(is_frame(data[k], len[k], i), "frame %u", i);
+			i++;
+			since = nssm_now_ns();
+		}
+		nssm_frames_put(NULL, m, n);
+		CHECK(nssm_now_ns() - since < 2000000000u, "frame %u of %u does not come", i, last);
+	}
+}
+
+/* --- DPDK's start --- */
+
+static void case_start(void)
+{
+	cpu_set_t before, after;
+	char dir[64];
+	struct stat st;
+	const struct nssm_eal_cfg cfg = {.mem_mb = 64};
+	CHECK(sched_getaffinity(0, sizeof before, &before) == 0);
+	CHECK(!nssm_eal_running());
+	CHECK(nssm_eal_start(&cfg, &err) == 0, "%s", err.msg);
+	CHECK(nssm_eal_running());
+	CHECK(nssm_eal_start(&cfg, &err) == 0);
+	CHECK(sched_getaffinity(0, sizeof after, &after) == 0 && CPU_EQUAL(&before, &after));
+	snprintf(dir, sizeof dir, "/var/run/dpdk/netssm-%d", getpid());
+	CHECK(stat(dir, &st) != 0, "%s is left", dir);
+	CHECK(nssm_eal_thread(&err) == 0); /* the main thread is one already */
+	nssm_eal_stop();
+	CHECK(!nssm_eal_running());
+	nssm_eal_stop();
+	CHECK(nssm_eal_start(&cfg, &err) == NSSM_EUNSUP);
+}
+CASE(start)
+
+static void case_start_fails(void)
+{
+	const struct nssm_eal_cfg cfg = {.mem_mb = 64, .extra = "  --no-such-thing  --nor-this "};
+	struct nssm_frames *f;
+	CHECK(nssm_eal_start(&cfg, &err) == NSSM_EIO);
+	CHECK(strstr(err.msg, "DPDK: its start failed") != NULL, "%s", err.msg);
+	CHECK(!nssm_eal_running());
+	CHECK(nssm_frames_open(&f, 64, 1518, &err) == NSSM_EARG);
+	open_fails("null", 1, 0, "DPDK was not started");
+}
+CASE(start_fails)
+
+static void case_telemetry(void)
+{
+	const struct nssm_eal_cfg cfg = {.mem_mb = 64, .telemetry = true};
+	char path[96];
+	struct stat st;
+	if (getuid() != 0)
+		_exit(SKIP);
+	CHECK(nssm_eal_start(&cfg, &err) == 0, "%s", err.msg);
+	snprintf(path, sizeof path, "/var/run/dpdk/netssm-%d/dpdk_telemetry.v2", getpid());
+	CHECK(stat(path, &st) == 0 && S_ISSOCK(st.st_mode), "%s is not there", path);
+	nssm_eal_stop();
+	*strrchr(path, '/') = '\0';
+	CHECK(stat(path, &st) != 0, "%s is left", path);
+}
+CASE(telemetry)
+
+static void *registers(void *arg)
+{
+	struct nssm_err e;
+	(void)arg;
+	return nssm_eal_thread(&e) == 0 && nssm_eal_thread(&e) == 0 ? &terminal : NULL;
+}
+
+/* More threads than DPDK has lcores, one after the other. */
+static void case_threads(void)
+{
+	eal();
+	for (int i = 0; i < 300; i++) {
+		pthread_t t;
+		void *ok;
+		CHECK(pthread_create(&t, NULL, registers, NULL) == 0);
+		CHECK(pthread_join(t, &ok) == 0 && ok != NULL, "thread %d", i);
+	}
+	nssm_eal_stop();
+}
+CASE(threads)
+
+/* --- frames --- */
+
+static void case_frames(void)
+{
+	enum { N = 512 };
+	static const uint32_t ODD[4] = {2049, 14, 2048, 9022};
+	static void *m[N + 512];
+	void *mixed[NSSM_BURST];
+	uint8_t *data[NSSM_BURST];
+	uint32_t len[NSSM_BURST], n = 0, last = 0;
+	eal();
+	struct nssm_frames *f = open_frames(N, 9022);
+	for (int round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < NSSM_BURST; i++)
+			len[i] = 60 + i;
+		for (n = 0; n < N && nssm_frames_get(f, &m[n], data, len, NSSM_BURST); n += NSSM_BURST)
+			for (uint32_t i = 0; i < NSSM_BURST; i++)
+				memset(data[i], 0xee, NSSM_FRAME_SMALL);
+		CHECK(n == N, "%u of %u", n, N);
+		CHECK(!nssm_frames_get(f, m + n, data, len, 1));
+		/* A burst that finds one size only leaves both as they were. */
+		CHECK(!nssm_frames_get(f, mixed, data, ODD, 4));
+		nssm_frames_put(f, m, n);
+		for (last = 0; nssm_frames_get(f, &m[last], data, (const uint32_t[]){9022}, 1); last++)
+			memset(data[0], 0xdd, 9022);
+		CHECK(last == 256, "%u", last);
+		CHECK(!nssm_frames_get(f, mixed, data, ODD, 4));
+		nssm_frames_put(f, m, last);
+	}
+	CHECK(nssm_frames_get(f, mixed, data, ODD, 4));
+	for (int i = 0; i < 4; i++)
+		memset(data[i], i, ODD[i]);
+	for (int i = 0; i < 4; i++)
+		CHECK(data[i][0] == i && data[i][ODD[i] - 1] == i);
+	nssm_frame_set_len(mixed[0], 100);
+	nssm_frame_set_len(mixed[0], 2049);
+	nssm_frames_put(NULL, mixed, 4);
+	CHECK(nssm_frames_get(f, mixed, data, len, 0));
+	nssm_frames_close(&f);
+	CHECK(f == NULL);
+	nssm_frames_close(&f);
+	CHECK(nssm_frames_open(&f, 1u << 20, 1518, &err) == NSSM_ENOMEM);
+	CHECK(strstr(err.msg, "no memory for 1048576 of them") != NULL, "%s", err.msg);
+	CHECK(nssm_frames_open(&f, 64, 65536, &err) == NSSM_ERANGE);
+	nssm_eal_stop();
+}
+CASE(frames)
+
+/* --- devices without a kernel --- */
+
+struct sender {
+	struct nssm_port *p;
+	uint32_t queue;
+	bool ok;
+};
+
+/* An engine's thread: its own frames, its own queue. */
+static void *sends(void *arg)
+{
+	struct sender *s = arg;
+	struct nssm_err e;
+	if (nssm_eal_thread(&e) != 0)
+		return NULL;
+	struct nssm_frames *f = open_frames(1024, 1518);
+	send_frames(s->p, s->queue, f, 0, 10000, 1514);
+	/* The port still has none of them. */
+	uint32_t n = 0, len[NSSM_BURST];
+	void *m[1024];
+	uint8_t *data[NSSM_BURST];
+	for (uint32_t i = 0; i < NSSM_BURST; i++)
+		len[i] = 1514;
+	while (n < 1024 && nssm_frames_get(f, m + n, data, len, NSSM_BURST))
+		n += NSSM_BURST;
+	s->ok = n == 1024;
+	nssm_frames_put(f, m, n);
+	nssm_frames_close(&f);
+	return NULL;
+}
+
+static void case_null(void)
+{
+	pthread_t t[2];
+	struct sender s[2];
+	void *m[2];
+	uint8_t *data[2];
+	const uint8_t *got;
+	uint32_t len;
+	struct nssm_port_errors e;
+	eal();
+	struct nssm_port *p = open_port("null", 0, 2, 0);
+	CHECK(nssm_port_info(p)->up && nssm_port_link(p));
+	CHECK(nssm_port_info(p)->line_bps == 0);
+	CHECK(nssm_port_info(p)->mtu == 1500);
+	CHECK(!nssm_port_info(p)->send_on_time);
+	CHECK(strcmp(nssm_port_info(p)->name, "null") == 0);
+	for (uint32_t i = 0; i < 2; i++) {
+		s[i] = (struct sender){p, i, false};
+		CHECK(pthread_create(&t[i], NULL, sends, &s[i]) == 0);
+	}
+	for (int i = 0; i < 2; i++)
+		CHECK(pthread_join(t[i], NULL) == 0 && s[i].ok);
+	CHECK(nssm_port_rx(p, 0, m, &got, &len, 1) == 0);
+	/* Too long for the port: taken, counted, given back. */
+	struct nssm_frames *f = open_frames(64, 4000);
+	for (int i = 0; i < 1000; i++) {
+		CHECK(nssm_frames_get(f, m, data, (const uint32_t[]){1523, 1522}, 2));
+		CHECK(nssm_port_tx(p, 0, m, 2) == 2);
+		CHECK(nssm_frames_get(f, m, data, (const uint32_t[]){1522, 4000}, 2));
+		CHECK(nssm_port_tx(p, 0, m, 2) == 1);
+		CHECK(nssm_port_tx(p, 0, m + 1, 1) == 1);
+	}
+	nssm_port_errors(&e, p);
+	CHECK(e.tx_errors == 2000, "%lu", (unsigned long)e.tx_errors);
+	CHECK(e.rx_missed == 0 && e.rx_errors == 0);
+	nssm_port_close(&p);
+	CHECK(p == NULL);
+	nssm_port_close(&p);
+	/* The same again, with long packets. */
+	p = open_port("null", 0, 1, 9000);
+	CHECK(nssm_port_info(p)->mtu == 9000);
+	send_frames(p, 0, f, 0, 10, 4000);
+	nssm_port_close(&p);
+	nssm_frames_close(&f);
+	nssm_eal_stop();
+}
+CASE(null)
+
+static void case_ring(void)
+{
+	eal();
+	struct nssm_frames *f = open_frames(2048, 9022);
+	struct nssm_port *p = open_port("ring", 0, 2, 9000), *other = open_port("ring", 1, 1, 0);
+	for (uint32_t i = 0; i < 20; i++) {
+		send_frames(p, i & 1, f, 1000 * i, 1000 * i + 200, 9022);
+		receive_frames(p, i & 1, 1000 * i, 1000 * i + 200, 9022);
+	}
+	send_frames(other, 0, f, 0, 500, 1514);
+	receive_frames(other, 0, 0, 500, 1514);
+	/* A full queue takes what it can and leaves the rest. */
+	uint32_t len[NSSM_BURST], n = 0, took = NSSM_BURST;
+	for (uint32_t i = 0; i < NSSM_BURST; i++)
+		len[i] = 60;
+	while (took == NSSM_BURST) {
+		void *m[NSSM_BURST];
+		uint8_t *data[NSSM_BURST];
+		CHECK(nssm_frames_get(f, m, data, len, NSSM_BURST));
+		took = nssm_port_tx(other, 0, m, NSSM_BURST);
+		nssm_frames_put(f, m + took, NSSM_BURST - took);
+		n += took;
+	}
+	CHECK(n >= 1000 && n < 2048, "%u", n);
+	nssm_port_close(&p);
+	nssm_port_close(&other);
+	nssm_frames_close(&f);
+	nssm_eal_stop();
+}
+CASE(ring)
+
+static void case_open_fails(void)
+{
+	eal();
+	open_fails("null", 2000, 0, "2000 queues are wanted");
+	open_fails("null", 1, 65500, "an MTU of 65500");
+	open_fails("net_nosuch0", 1, 0, "port net_nosuch0");
+	open_fails("net_null0,nokey=1", 1, 0, "port net_null0,nokey=1: making it failed");
+	open_fails("0000:fe:1f.7", 1, 0, "port 0000:fe:1f.7: DPDK drives no such device");
+	open_fails("af_xdp:nosuch0", 1, 0, "nosuch0");
+	struct nssm_port *p = open_port("null", 9, 1, 0);
+	open_fails("null", 1, 0, "it is open already");
+	nssm_port_close(&p);
+	p = open_port("null", 9, 1, 0);
+	nssm_port_close(&p);
+	nssm_eal_stop();
+}
+CASE(open_fails)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	        cmocka_unit_test(test_start),
+	        cmocka_unit_test(test_start_fails),
+	        cmocka_unit_test(test_telemetry),
+	        cmocka_unit_test(test_threads),
+	        cmocka_unit_test(test_frames),
+	        cmocka_unit_test(test_null),
+	        cmocka_unit_test(test_ring),
+	        cmocka_unit_test(test_open_fails),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
