@@ -1,10 +1,13 @@
 #include "base/file.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,15 +15,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BUF_BYTES (1u << 20)
+#define BUF_BYTES NSSM_OUTFILE_ROOM
 
 struct nssm_outfile {
 	int fd;
 	int code; /* first error, 0 while all is well */
+	bool in_place;
+	bool regular;
 	uint64_t written; /* bytes handed to the kernel */
+	uint64_t kept;    /* of these, by calls that succeeded as a whole */
 	size_t fill;      /* bytes waiting in buf */
 	struct nssm_err first;
-	char path[PATH_MAX], tmp[PATH_MAX];
+	char path[PATH_MAX], tmp[PATH_MAX]; /* path as messages have it; tmp as it is opened */
 	uint8_t buf[BUF_BYTES];
 };
 
@@ -54,21 +60,33 @@ void nssm_map_close(struct nssm_map *m)
 	*m = (struct nssm_map){0};
 }
 
-int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_err *err)
+static int make(struct nssm_outfile **of, const char *path, const char *tmp_suffix, struct nssm_err *err)
 {
 	*of = NULL;
 	struct nssm_outfile *o = malloc(sizeof *o);
 	if (o == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for a write buffer", path);
-	o->code = 0;
-	o->written = 0;
-	o->fill = 0;
+	/* The buffer is left as it is: nothing reads what was not written. */
+	memset(o, 0, offsetof(struct nssm_outfile, first));
 	int n = snprintf(o->path, sizeof o->path, "%s", path);
-	int k = snprintf(o->tmp, sizeof o->tmp, "%s.tmp.%ld", path, (long)getpid());
+	int k = snprintf(o->tmp, sizeof o->tmp, "%s%s", path, tmp_suffix);
 	if (n < 0 || k < 0 || (size_t)k >= sizeof o->tmp) {
 		free(o);
 		return nssm_err_set(err, NSSM_EARG, "%.200s…: path too long", path);
 	}
+	*of = o;
+	return 0;
+}
+
+int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_err *err)
+{
+	*of = NULL;
+	char suffix[32];
+	snprintf(suffix, sizeof suffix, ".tmp.%ld", (long)getpid());
+	struct nssm_outfile *o;
+	int rc = make(&o, path, suffix, err);
+	if (rc != 0)
+		return rc;
 	/* Renamed over, a device would be gone, and a folder would be found out only at the end. */
 	struct stat st;
 	if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
@@ -78,7 +96,34 @@ int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_er
 	}
 	o->fd = open(o->tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (o->fd < 0) {
-		int rc = nssm_err_set(err, NSSM_EIO, "%s: cannot create: %s", o->tmp, strerror(errno));
+		rc = nssm_err_set(err, NSSM_EIO, "%s: cannot create: %s", o->tmp, strerror(errno));
+		free(o);
+		return rc;
+	}
+	o->regular = true;
+	*of = o;
+	return 0;
+}
+
+int nssm_outfile_open_in_place(struct nssm_outfile **of, const char *path, struct nssm_err *err)
+{
+	*of = NULL;
+	struct nssm_outfile *o;
+	int rc = make(&o, path, "", err);
+	if (rc != 0)
+		return rc;
+	o->in_place = true;
+	struct stat st;
+	if (strcmp(path, "-") == 0) {
+		/* Where a file that stdout was redirected to begins is not known: it is never cut. */
+		strcpy(o->path, "stdout");
+		o->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+	} else {
+		o->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+		o->regular = o->fd >= 0 && fstat(o->fd, &st) == 0 && S_ISREG(st.st_mode);
+	}
+	if (o->fd < 0) {
+		rc = nssm_err_set(err, NSSM_EIO, "%s: cannot open for writing: %s", o->path, strerror(errno));
 		free(o);
 		return rc;
 	}
@@ -101,12 +146,18 @@ static int put(struct nssm_outfile *of, const uint8_t *p, size_t n, struct nssm_
 		ssize_t k = write(of->fd, p, n);
 		if (k < 0 && errno == EINTR)
 			continue;
-		if (k <= 0)
-			return fail(of, err, "write");
+		if (k <= 0) {
+			fail(of, err, "write");
+			/* Should this fail too, the file ends within a record, which its readers can tell. */
+			if (of->in_place && of->regular && ftruncate(of->fd, (off_t)of->kept) == 0)
+				of->written = of->kept;
+			return of->code;
+		}
 		p += k;
 		n -= (size_t)k;
 		of->written += (uint64_t)k;
 	}
+	of->kept = of->written;
 	return 0;
 }
 
@@ -124,25 +175,45 @@ static int sticky(struct nssm_outfile *of, struct nssm_err *err)
 	return of->code;
 }
 
+uint8_t *nssm_outfile_room(struct nssm_outfile *of, size_t n, struct nssm_err *err)
+{
+	assert(n <= BUF_BYTES);
+	if (of->code != 0) {
+		sticky(of, err);
+		return NULL;
+	}
+	if (of->fill + n > BUF_BYTES && flush(of, err) != 0)
+		return NULL;
+	return of->buf + of->fill;
+}
+
+void nssm_outfile_take(struct nssm_outfile *of, size_t n)
+{
+	assert(n <= BUF_BYTES - of->fill);
+	of->fill += n;
+}
+
 int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, struct nssm_err *err)
 {
-	if (of->code != 0)
-		return sticky(of, err);
-	if (of->fill + n > BUF_BYTES && flush(of, err) != 0)
-		return of->code;
 	if (n >= BUF_BYTES)
-		return put(of, data, n, err);
+		return nssm_outfile_flush(of, err) != 0 ? of->code : put(of, data, n, err);
+	uint8_t *p = nssm_outfile_room(of, n, err);
+	if (p == NULL)
+		return of->code;
 	if (n > 0) /* data may be NULL then, which memcpy may not be given */
-		memcpy(of->buf + of->fill, data, n);
-	of->fill += n;
+		memcpy(p, data, n);
+	nssm_outfile_take(of, n);
 	return 0;
+}
+
+int nssm_outfile_flush(struct nssm_outfile *of, struct nssm_err *err)
+{
+	return of->code != 0 ? sticky(of, err) : flush(of, err);
 }
 
 int nssm_outfile_patch(struct nssm_outfile *of, uint64_t offset, const void *data, size_t n, struct nssm_err *err)
 {
-	if (of->code != 0)
-		return sticky(of, err);
-	if (flush(of, err) != 0)
+	if (nssm_outfile_flush(of, err) != 0)
 		return of->code;
 	const uint8_t *p = data;
 	while (n > 0) {
@@ -163,6 +234,11 @@ uint64_t nssm_outfile_tell(const struct nssm_outfile *of)
 	return of->written + of->fill;
 }
 
+uint64_t nssm_outfile_kept(const struct nssm_outfile *of)
+{
+	return of->kept;
+}
+
 static void sync_parent(const char *path)
 {
 	char dir[PATH_MAX];
@@ -175,22 +251,33 @@ static void sync_parent(const char *path)
 	close(fd);
 }
 
+/* Devices and pipes cannot be synced, and need not be. */
+static int settle(struct nssm_outfile *of, struct nssm_err *err)
+{
+	struct stat st;
+	if (nssm_outfile_flush(of, err) != 0)
+		return of->code;
+	if (of->regular && fsync(of->fd) != 0)
+		return fail(of, err, "sync");
+	if (of->in_place && of->regular && fstat(of->fd, &st) == 0 && st.st_nlink == 0)
+		return of->code = nssm_err_set(err, NSSM_EIO,
+			"%s: is not there any more: it was removed while it was written (%llu bytes)", of->path,
+			(unsigned long long)of->written);
+	return 0;
+}
+
 int nssm_outfile_commit(struct nssm_outfile **ofp, struct nssm_err *err)
 {
 	struct nssm_outfile *of = *ofp;
-	int rc = sticky(of, err);
-	if (rc == 0)
-		rc = flush(of, err);
-	if (rc == 0 && fsync(of->fd) != 0)
-		rc = fail(of, err, "sync");
+	int rc = settle(of, err);
 	if (close(of->fd) != 0 && rc == 0)
 		rc = fail(of, err, "close");
 	of->fd = -1;
-	if (rc == 0 && rename(of->tmp, of->path) != 0)
+	if (!of->in_place && rc == 0 && rename(of->tmp, of->path) != 0)
 		rc = fail(of, err, "rename into place");
-	if (rc == 0)
+	if (rc == 0 && of->regular)
 		sync_parent(of->path);
-	else
+	else if (!of->in_place && rc != 0)
 		unlink(of->tmp);
 	free(of);
 	*ofp = NULL;
@@ -199,11 +286,15 @@ int nssm_outfile_commit(struct nssm_outfile **ofp, struct nssm_err *err)
 
 void nssm_outfile_abort(struct nssm_outfile **ofp)
 {
-	if (*ofp == NULL)
+	struct nssm_outfile *of = *ofp;
+	if (of == NULL)
 		return;
-	close((*ofp)->fd);
-	unlink((*ofp)->tmp);
-	free(*ofp);
+	if (of->in_place)
+		(void)nssm_outfile_flush(of, NULL);
+	close(of->fd);
+	if (!of->in_place)
+		unlink(of->tmp);
+	free(of);
 	*ofp = NULL;
 }
 

@@ -22,14 +22,28 @@ struct nssm_outfile;
 
 /* What is there already must be a regular file. */
 int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_err *err);
+/* A file that grows at its own name, from nothing; "-" is stdout, and devices and pipes are taken too. What one write or one
+ * take appended (less than NSSM_OUTFILE_ROOM bytes) goes to the kernel in the same call, so that after a kill between calls the file ends
+ * behind one of them; after a failed call it is cut back to there (regular files). commit and abort both leave it. */
+int nssm_outfile_open_in_place(struct nssm_outfile **of, const char *path, struct nssm_err *err);
 /* Appends n bytes (buffered). */
 int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, struct nssm_err *err);
+/* For writers of many small records: n <= NSSM_OUTFILE_ROOM bytes to fill in, of which take appends as many as were filled.
+ * NULL after an error. */
+#define NSSM_OUTFILE_ROOM (1u << 20)
+uint8_t *nssm_outfile_room(struct nssm_outfile *of, size_t n, struct nssm_err *err);
+void nssm_outfile_take(struct nssm_outfile *of, size_t n);
+/* Hands what is buffered to the kernel. */
+int nssm_outfile_flush(struct nssm_outfile *of, struct nssm_err *err);
 /* Overwrites n bytes at an offset that was written before (a header, once its fields are known). */
 int nssm_outfile_patch(struct nssm_outfile *of, uint64_t offset, const void *data, size_t n, struct nssm_err *err);
 uint64_t nssm_outfile_tell(const struct nssm_outfile *of);
-/* Flush, fsync, rename over path, fsync the folder; then closes. On failure the temporary file is removed. */
+/* Bytes that are in the file: tell less what is buffered, and less what a failed call had taken. */
+uint64_t nssm_outfile_kept(const struct nssm_outfile *of);
+/* Flush, fsync, rename over path, fsync the folder; then closes. On failure the temporary file is removed. In place: an
+ * error too if the file was removed meanwhile. */
 int nssm_outfile_commit(struct nssm_outfile **of, struct nssm_err *err);
-/* Removes the temporary file and closes; takes NULL. */
+/* Removes the temporary file (in place: flushes as far as it goes) and closes; takes NULL. */
 void nssm_outfile_abort(struct nssm_outfile **of);
 
 /* Whole small files. */

@@ -248,6 +248,10 @@ const char *nssm_conf_cmd_name(unsigned bit)
 		return "info";
 	case NSSM_CMD_BENCH:
 		return "bench";
+	case NSSM_CMD_REPLAY:
+		return "replay";
+	case NSSM_CMD_RUN:
+		return "run";
 	default:
 		return "?";
 	}
@@ -477,6 +481,14 @@ static const struct conf_value *get(const struct nssm_conf *c, enum nssm_key_id 
 bool nssm_conf_is_set(const struct nssm_conf *c, enum nssm_key_id id)
 {
 	return get(c, id, ~0u)->src >= CONF_FILE;
+}
+
+char *nssm_conf_said(char buf[NSSM_FLAG_BYTES], const struct nssm_conf *c, enum nssm_key_id id)
+{
+	if (get(c, id, ~0u)->src != CONF_FILE)
+		return nssm_conf_flag(buf, id);
+	snprintf(buf, NSSM_FLAG_BYTES, "%s", nssm_conf_key(id)->name);
+	return buf;
 }
 
 bool nssm_conf_bool(const struct nssm_conf *c, enum nssm_key_id id)

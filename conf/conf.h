@@ -31,6 +31,9 @@ enum nssm_cmd_bit {
 	NSSM_CMD_GENERATE = 1 << 2,
 	NSSM_CMD_INFO = 1 << 3,
 	NSSM_CMD_BENCH = 1 << 4,
+	NSSM_CMD_REPLAY = 1 << 5,
+	NSSM_CMD_RUN = 1 << 6, /* what a profile says; flags for the keys that generate and replay share */
+	NSSM_CMD_LAST = NSSM_CMD_RUN,
 };
 
 /* Key ids NSSM_K_<id> come from conf/keys.def. */
@@ -83,6 +86,8 @@ int nssm_conf_set(
         struct nssm_conf *c, enum nssm_key_id id, const char *text, const char *where, struct nssm_err *err);
 
 bool nssm_conf_is_set(const struct nssm_conf *c, enum nssm_key_id id); /* by a file or flag, not by default */
+/* What a message calls the key: "--vlan", or "clone.vlan" if a file gave the value. Returns buf. */
+char *nssm_conf_said(char buf[NSSM_FLAG_BYTES], const struct nssm_conf *c, enum nssm_key_id id);
 bool nssm_conf_bool(const struct nssm_conf *c, enum nssm_key_id id);
 int64_t nssm_conf_int(const struct nssm_conf *c, enum nssm_key_id id);
 double nssm_conf_float(const struct nssm_conf *c, enum nssm_key_id id);    /* FLOAT and TIME (seconds) */

@@ -96,7 +96,8 @@ void nssm_conf_help(FILE *out, unsigned cmd, int width)
 		last = k->name;
 		section(out, cmd, name, width);
 	}
-	section(out, cmd, "run", width);
+	if (strcmp(own, "run") != 0)
+		section(out, cmd, "run", width);
 	fputs("\ncommon:\n", out);
 	row(out, "  --config FILE …",
 	        "YAML profile, read before the flags; a later one wins over an earlier one", width);

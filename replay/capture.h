@@ -11,7 +11,8 @@
  *          Ethertype: the cooked protocol, or by the IP version, or by the null/loopback family (either byte order; 24,
  *          28, 30, 10 and 23 are IPv6). What has none (cooked protocols below 0x600 and those of netlink, radiotap and
  *          frame relay devices, raw packets that are neither IPv4 nor IPv6) gets 0xffff (n_no_ethertype).
- * Out    : classic pcap, little-endian, ns (or µs), Ethernet.
+ * Out    : classic pcap, little-endian, ns (or µs), Ethernet; or pcapng (capture_format.h). Records are put together in the
+ *          buffer that goes to the kernel: one copy of a frame, no system call a record.
  * Bad in : a packet that the file format itself breaks ends the reading with an error that names file, packet number and
  *          file offset (gz: in the uncompressed stream); what came before it was given. A frame too short for its link
  *          header is counted and skipped.
@@ -55,16 +56,37 @@ int nssm_capture_next(struct nssm_capture *c, struct nssm_pkt *pkt, struct nssm_
 const struct nssm_capture_info *nssm_capture_info(const struct nssm_capture *c);
 void nssm_capture_close(struct nssm_capture **c);
 
+enum nssm_capture_format { NSSM_CAPTURE_PCAP_NS, NSSM_CAPTURE_PCAP_US, NSSM_CAPTURE_PCAPNG };
+
+struct nssm_capture_cfg {
+	enum nssm_capture_format format;
+	uint32_t snaplen; /* 0: whole frames; else frames are cut there and keep their wire length */
+	bool in_place;    /* false: written to a temporary name and renamed by commit; true: grows at its own name */
+};
+
 struct nssm_capture_writer;
 
-/* snaplen 0: whole frames; else frames are cut there and keep their wire length. Written to a temporary name and renamed
- * by commit; "-" is stdout, and a path that is a pipe or a device is written directly. */
+/* "-" is stdout; it, pipes and devices are always written in place. */
+int nssm_capture_create_as(struct nssm_capture_writer **w, const char *path, const struct nssm_capture_cfg *cfg,
+	struct nssm_err *err);
+/* The same for pcap, not in place. */
 int nssm_capture_create(struct nssm_capture_writer **w, const char *path, bool ns, uint32_t snaplen, struct nssm_err *err);
-/* wirelen >= len, len <= NSSM_CAPTURE_CAPLEN_MAX (else an error), ts_ns before 2106 (else an error: the format's end of time).
- * The first error stays and is what commit returns. */
+/* wirelen >= len, len <= NSSM_CAPTURE_CAPLEN_MAX (else an error), pcap: ts_ns before 2106 (else an error: the format's end of
+ * time). The first error stays and is what commit returns. */
 int nssm_capture_write(struct nssm_capture_writer *w, uint64_t ts_ns, const void *frame, uint32_t len, uint32_t wirelen,
 	struct nssm_err *err);
+/* pcapng: with a comment (n_note <= NSSM_PCAPNG_NOTE_MAX, UTF-8) and the direction as epb_flags have it. */
+int nssm_capture_write_note(struct nssm_capture_writer *w, uint64_t ts_ns, const void *frame, uint32_t len, uint32_t wirelen,
+	bool inbound, const char *note, uint32_t n_note, struct nssm_err *err);
+/* What was written reaches the file, for its readers and against a kill. */
+int nssm_capture_flush(struct nssm_capture_writer *w, struct nssm_err *err);
+/* Packets and the sum of their wire lengths that are in the file even if nothing more succeeds: all up to the last
+ * flush in place, else none. */
+void nssm_capture_kept(const struct nssm_capture_writer *w, uint64_t *n_packets, uint64_t *wire_bytes);
+/* pcapng: n_dropped goes into the closing statistics. */
+void nssm_capture_set_dropped(struct nssm_capture_writer *w, uint64_t n_dropped);
 int nssm_capture_commit(struct nssm_capture_writer **w, struct nssm_err *err);
+/* In place: what was written stays. */
 void nssm_capture_abort(struct nssm_capture_writer **w);
 
 #endif

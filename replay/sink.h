@@ -1,14 +1,17 @@
 /* sink — where packets go that is no live port: capture files and streams. One interface, several kinds; an engine hands each
  * burst to every sink and never asks which kind it is. A sink never knows where a packet came from.
  *   pcap      FILE: classic pcap, ns or µs stamps
- *   pcapng    FILE: pcapng, ns stamps, one interface; with cfg.comments each packet carries "label=web session=3 clone=0"
+ *   pcapng    FILE: pcapng, ns stamps, one interface; with cfg.comments each packet carries "label=web session=3 clone=0 dir=client"
+ *             (no label where there is no name for it; names are cut at 256 bytes), and a direction: what the client sends is outbound
  *   stream    pcap-over-IP (listen:[ADDR:]PORT, connect:HOST:PORT) or a FIFO/stdout: classic µs pcap, flushed within 10 ms
  * Whole  : cfg.in_place false: a file is written to a temporary name and put in place by finish (virtual time). true: it grows
- *          at its own name, in whole records, and is flushed at least once a second, so that a kill at any time leaves a readable
- *          capture (wall clock).
+ *          at its own name, by whole records a write, and is flushed at least once a second, so that a kill at any time leaves a
+ *          readable capture (wall clock). What was flushed is there; a SIGKILL within a write can leave the beginning of one
+ *          more record behind it, as with any program that writes captures.
  * Threads: one at a time.
- * Errors : a file that cannot be written (disk full) makes burst return the error once, and the run ends; packets that were not
- *          written count under NSSM_DROP_ERROR. A stream whose reader goes away is no error: packets are counted under
+ * Errors : a file that cannot be written (disk full) makes burst return the error, as does every later call, and the run ends;
+ *          packets that are not in the file then count under NSSM_DROP_ERROR: those of a file that grows in place behind the last
+ *          whole write (to which it is cut back), else all. A pcap has no time beyond 2106: an error too. A stream whose reader goes away is no error: packets are counted under
  *          NSSM_DROP_NO_READER until the next reader comes (listen) or until the end (connect, FIFO). Nothing blocks for longer
  *          than 10 ms.
  * Checked: tests/test_sink.c, tests/sink_stream.py (tshark)                                                                  */
@@ -33,6 +36,7 @@ struct nssm_sink_cfg {
 
 struct nssm_sink_stats {
 	uint64_t sent, bytes;             /* bytes: of frames on the wire */
+	uint64_t queued;                  /* stream: taken, and neither sent nor dropped yet; 0 after finish */
 	uint64_t cut;                     /* shortened by snaplen */
 	uint64_t dropped[NSSM_DROP_N];
 	uint64_t n_readers;               /* stream: readers that came so far */

@@ -281,6 +281,12 @@ static void lists(void **state)
 	yaml_ok("prepare: {only: []}");
 	assert_int_equal(nssm_conf_list(c, NSSM_K_ONLY, &item), 0);
 	assert_true(nssm_conf_is_set(c, NSSM_K_ONLY));
+	/* Messages name the place that a user looks at. */
+	char said[NSSM_FLAG_BYTES];
+	assert_string_equal(nssm_conf_said(said, c, NSSM_K_ONLY), "prepare.only");
+	assert_string_equal(nssm_conf_said(said, c, NSSM_K_LABELS), "--labels");
+	flags_ok(NSSM_CMD_PREPARE, "--only x");
+	assert_string_equal(nssm_conf_said(said, c, NSSM_K_ONLY), "--only");
 	yaml_bad("prepare:\n  only:\n   - a\n   - [b]\n",
 	        "p.yaml:4: prepare.only: expected a list of values, found one nested deeper");
 	yaml_bad("prepare:\n  only:\n   - a\n   -\n", "p.yaml:4: prepare.only: has no value");
@@ -487,7 +493,7 @@ static void flag_errors(void **state)
 	flags_bad(
 	        NSSM_CMD_GENERATE, "--lr 3", NSSM_EARG, "--lr: not a flag of generate; it belongs to: train");
 	flags_bad(NSSM_CMD_INFO, "--seed 3", NSSM_EARG,
-	        "--seed: not a flag of info; it belongs to: train, generate");
+	        "--seed: not a flag of info; it belongs to: train, generate, replay");
 	flags_bad(NSSM_CMD_TRAIN, "--lr", NSSM_EARG, "--lr: needs a value, found the end of the line");
 	flags_bad(NSSM_CMD_TRAIN, "--out --resume", NSSM_EARG,
 	        "--out: needs a value, found the flag --resume (a value that begins so: --out=--resume)");
@@ -581,7 +587,8 @@ static void table(void **state)
 		assert_int_equal(k->type == NSSM_T_ENUM, k->choices != NULL);
 		if (k->type == NSSM_T_INT || k->type == NSSM_T_FLOAT || k->type == NSSM_T_TIME) {
 			assert_true(k->min < k->max);
-			assert_non_null(k->def);
+			/* Without one, help says what happens then. */
+			assert_true(k->def != NULL || strstr(k->help, "default: ") != NULL);
 		}
 		/* The default is what its own row allows. */
 		if (k->def != NULL && nssm_conf_set(c, i, k->def, NULL, &err) != 0)
@@ -603,7 +610,7 @@ static void table(void **state)
 /* Help names each flag of the command once, and no line is wider than asked. */
 static void help(void **state)
 {
-	for (unsigned bit = 1; bit <= NSSM_CMD_BENCH; bit <<= 1) {
+	for (unsigned bit = 1; bit <= NSSM_CMD_LAST; bit <<= 1) {
 		for (int width = 60; width <= 110; width += 25) {
 			char *text = NULL;
 			size_t n;

@@ -102,8 +102,50 @@ def token_seeds():
         yield name + "-paper", b"\x4a\x03" + frame + bytes(54) + b"\xff\x03" + frame
 
 
+def summed(data, sum16):
+    """data with its checksum at offset 2: the inverted sum of itself and sum16."""
+    total = sum16 + sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return data[:2] + struct.pack(">H", 0xFFFF ^ total) + data[4:]
+
+
+def neigh_seeds():
+    """As fuzz_neigh.c reads them: flags, then frames behind their lengths."""
+    us, dut = bytes.fromhex("020000000002"), bytes.fromhex("0200000000bb")
+    net = bytes.fromhex("20010db8" + "00" * 11)
+    router = bytes.fromhex("fe80" + "00" * 13 + "01")
+
+    def arp(op, spa, tha, tpa, dst, tags=b""):
+        return dst + dut + tags + bytes.fromhex("08060001080006040000")[:-1] + bytes([op]) + dut + spa + tha + tpa
+
+    def icmp6(src, dst, body, hop=255):
+        words = lambda b: sum(struct.unpack(f">{len(b) // 2}H", b))
+        body = summed(body, words(src + dst) + 58 + len(body))
+        return us + dut + b"\x86\xdd" + struct.pack(">IHBB", 0x60000000, len(body), 58, hop) + src + dst + body
+
+    gateway, client, self4, none = bytes([10, 0, 0, 1]), bytes([10, 0, 0, 77]), bytes([10, 0, 0, 9]), bytes(6)
+    echo = summed(bytes([8, 0, 0, 0, 0, 1, 0, 1]) + b"ping", 0)
+    ip4 = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(echo), 1, 0, 64, 1, 0) + gateway + self4
+    ip4 = ip4[:8] + summed(ip4[8:10] + b"\0\0" + ip4[:8] + ip4[12:], 0)[:4] + ip4[12:]
+    mac_option = bytes([1, 1]) + dut
+    frames = {
+        "arp": [arp(1, gateway, none, client, b"\xff" * 6), arp(2, gateway, us, client, us)],
+        "nd": [icmp6(net + b"\5", net + b"\7", bytes([135, 0]) + bytes(6) + net + b"\7" + mac_option),
+               icmp6(router, net + b"\1", bytes([136, 0, 0, 0, 0x60, 0, 0, 0]) + router + b"\2" + mac_option[1:])],
+        "probe": [icmp6(bytes(16), bytes.fromhex("ff02" + "00" * 9 + "01ff000007"),
+                        bytes([135, 0]) + bytes(6) + net + b"\7")],
+        "echo": [us + dut + b"\x08\x00" + ip4 + echo, icmp6(net + b"\5", net + b"\1", bytes([128, 0, 0, 0, 0, 1, 0, 1]), 64)],
+    }
+    for name, list_of in frames.items():
+        yield name, b"\x3c" + b"".join(struct.pack(">H", len(f)) + f for f in list_of)
+    tags = bytes.fromhex("88a8000581000006")
+    tagged = arp(1, gateway, none, client, b"\xff" * 6, tags)
+    yield "tags", b"\x02" + struct.pack(">H", len(tagged)) + tagged
+
+
 def main():
-    for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds}.items():
+    for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds, "neigh": neigh_seeds}.items():
         folder = os.path.join(sys.argv[1], name)
         os.makedirs(folder, exist_ok=True)
         for file, data in seeds():
