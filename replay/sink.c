@@ -27,6 +27,7 @@ static int settle(struct nssm_sink *s, int rc, struct nssm_err *err)
 		s->first = *err;
 	}
 	if (s->code != 0) {
+		s->stats.queued = 0;
 		uint64_t n = accounted(&s->stats);
 		assert(n <= s->handed);
 		s->stats.dropped[NSSM_DROP_ERROR] += s->handed - n;

@@ -1,9 +1,12 @@
 /* sink — where packets go that is no live port: capture files and streams. One interface, several kinds; an engine hands each
  * burst to every sink and never asks which kind it is. A sink never knows where a packet came from.
  *   pcap      FILE: classic pcap, ns or µs stamps
- *   pcapng    FILE: pcapng, ns stamps, one interface; with cfg.comments each packet carries "label=web session=3 clone=0 dir=client"
- *             (no label where there is no name for it; names are cut at 256 bytes), and a direction: what the client sends is outbound
- *   stream    pcap-over-IP (listen:[ADDR:]PORT, connect:HOST:PORT) or a FIFO/stdout: classic µs pcap, flushed within 10 ms
+ *   pcapng    FILE: pcapng, ns stamps, one interface; with cfg.comments each packet carries
+ *             "label=web session=3 clone=0 dir=client" (no label where it has no name; names are cut at 256 bytes) and a
+ *             direction: what the client sends is outbound
+ *   stream    pcap-over-IP (listen:[ADDR:]PORT, connect:HOST:PORT) or a FIFO/stdout: classic µs pcap, flushed within 10 ms.
+ *             One reader at a time (stream_end.h says who); each gets a file header and the packets from then on. Up to 4 MiB
+ *             wait for it; what finds no room there is lost, by whole packets. finish waits for it for up to 2 s
  * Whole  : cfg.in_place false: a file is written to a temporary name and put in place by finish (virtual time). true: it grows
  *          at its own name, by whole records a write, and is flushed at least once a second, so that a kill at any time leaves a
  *          readable capture (wall clock). What was flushed is there; a SIGKILL within a write can leave the beginning of one
@@ -11,10 +14,11 @@
  * Threads: one at a time.
  * Errors : a file that cannot be written (disk full) makes burst return the error, as does every later call, and the run ends;
  *          packets that are not in the file then count under NSSM_DROP_ERROR: those of a file that grows in place behind the last
- *          whole write (to which it is cut back), else all. A pcap has no time beyond 2106: an error too. A stream whose reader goes away is no error: packets are counted under
- *          NSSM_DROP_NO_READER until the next reader comes (listen) or until the end (connect, FIFO). Nothing blocks for longer
- *          than 10 ms.
- * Checked: tests/test_sink.c, tests/sink_stream.py (tshark)                                                                  */
+ *          whole write (to which it is cut back), else all. A pcap has no time beyond 2106: an error too.
+ *          A stream whose reader goes away is no error: packets are counted under NSSM_DROP_NO_READER until the next reader
+ *          comes (listen, FIFO) or until the end (connect, stdout). burst and tick block for no longer than 10 ms.
+ * Counts : handed = sent + queued + sum(dropped).
+ * Checked: tests/test_sink.c, tests/test_sink_stream.c, tests/sink_stream.py (tshark, tcpdump); speed: tests/bench_sink.c      */
 #ifndef NSSM_SINK_H
 #define NSSM_SINK_H
 
@@ -31,7 +35,7 @@ struct nssm_sink_cfg {
 	uint32_t snaplen;          /* 0: whole frames; else cut there, the wire length is kept */
 	bool in_place;
 	bool comments;             /* pcapng */
-	bool wait_for_reader;      /* stream, listen: open returns at once, but nssm_sink_ready is false until a reader is there */
+	bool wait_for_reader;      /* stream: open returns at once, but nssm_sink_ready is false until the first reader was there */
 };
 
 struct nssm_sink_stats {
@@ -45,9 +49,10 @@ struct nssm_sink_stats {
 struct nssm_sink;
 int nssm_sink_pcap(struct nssm_sink **s, const char *path, const struct nssm_sink_cfg *cfg, struct nssm_err *err);
 int nssm_sink_pcapng(struct nssm_sink **s, const char *path, const struct nssm_sink_cfg *cfg, struct nssm_err *err);
-/* "listen:PORT", "listen:ADDR:PORT" (default address 127.0.0.1, [::1]:PORT works), "connect:HOST:PORT". */
+/* "listen:PORT", "listen:ADDR:PORT" (default address 127.0.0.1, [::1]:PORT works; port 0: a free one, which the name tells),
+ * "connect:HOST:PORT" (waits for up to 5 s). */
 int nssm_sink_pcap_over_ip(struct nssm_sink **s, const char *where, const struct nssm_sink_cfg *cfg, struct nssm_err *err);
-/* "-": stdout; else a FIFO, made if nothing is there (and removed at close if made). */
+/* "-": stdout, unless it is a terminal; else a FIFO, made if nothing is there (and removed at close if made). */
 int nssm_sink_fifo(struct nssm_sink **s, const char *path, const struct nssm_sink_cfg *cfg, struct nssm_err *err);
 
 /* Takes all n (sent or counted as dropped). 0, or a negative NSSM_E*: the sink is broken and the run should end. Packets
