@@ -294,6 +294,50 @@ static void test_kill(void **state)
 	}
 }
 
+/* Killed wherever it is, within a write too: whole records, and at most the beginning of one more. */
+static void test_kill_anywhere(void **state)
+{
+	enum { N = 90000 };
+	for (int k = 0; k < 10; k++) {
+		const char *path = scratch("killed");
+		scratch_write(path, "", 0);
+		pid_t pid = fork();
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			struct nssm_sink_cfg cfg = {.in_place = true};
+			struct nssm_sink *s;
+			struct nssm_err err;
+			if (nssm_sink_pcap(&s, path, &cfg, &err) != 0)
+				_exit(1);
+			(void)burst(s, 0, N, &err);
+			for (;;)
+				pause();
+		}
+		/* Each time a little further on. */
+		struct stat st = {0};
+		for (int i = 0; i < 100000 && stat(path, &st) == 0 && st.st_size <= k * (1 << 20); i++)
+			usleep(100);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		int status;
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_true(WIFSIGNALED(status));
+		size_t len, at = 24;
+		char *data = scratch_read(path, &len);
+		assert_true(len >= 24 && len > (size_t)k << 20);
+		for (uint64_t i = 0; i < N && at < len; i++) {
+			uint8_t bytes[160];
+			struct nssm_tx p = packet(i, bytes);
+			if (len - at < 16 + p.len)
+				break;
+			assert_int_equal(get32(data + at + 8), p.len);
+			assert_memory_equal(data + at + 16, bytes, p.len);
+			at += 16 + p.len;
+		}
+		assert_true(len - at < 16 + 160);
+		free(data);
+	}
+}
+
 /* Without finish: nothing under either name; in place, what was taken. */
 static void test_no_finish(void **state)
 {
@@ -529,6 +573,7 @@ int main(void)
 	        cmocka_unit_test(test_long_label),
 	        cmocka_unit_test(test_in_place),
 	        cmocka_unit_test(test_kill),
+	        cmocka_unit_test(test_kill_anywhere),
 	        cmocka_unit_test(test_no_finish),
 	        cmocka_unit_test(test_late),
 	        cmocka_unit_test(test_too_long),
