@@ -15,7 +15,8 @@ struct nssm_progress {
 	int drawn;          /* columns of the line on the screen */
 };
 
-/* mode: "auto", "none", "plain" or "live" (run.progress). */
+/* mode: "auto", "none", "plain" or "live" (run.progress). auto: live if out is a terminal that can move its cursor. */
+enum nssm_progress_mode nssm_progress_mode(const char *mode, FILE *out);
 void nssm_progress_init(struct nssm_progress *p, const char *mode);
 double nssm_progress_elapsed(const struct nssm_progress *p);
 /* True if a drawing is due (or force); then call nssm_progress_line. */
