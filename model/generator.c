@@ -1,12 +1,14 @@
 #include "model/generator.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/measure.h"
 #include "base/philox.h"
@@ -16,6 +18,7 @@
 #define BLOCK_TOKENS  4096
 #define BLOCK_PACKETS 64
 #define PROGRESS_NS   100000000u
+#define ASK_NS        1000000u /* between two looks at the parked lanes */
 #define ALIGN_BYTES   64
 
 /* Counted, so that a run sees a stop that came after its start whatever other runs do. */
@@ -62,6 +65,7 @@ uint64_t nssm_generator_start(const struct nssm_generator_cfg *cfg, uint64_t idx
 
 struct lane {
 	bool busy;
+	bool waits; /* may not go on */
 	uint64_t session, start_ns;
 	uint32_t label_idx, seq;
 	uint64_t n_tokens, n_pkt; /* of the session so far, prompt included */
@@ -98,14 +102,27 @@ struct run {
 struct worker {
 	struct run *run;
 	pthread_t thread;
-	struct lane *lane;
-	int n_lanes, group;
+	/* Each of its lanes is in one of these. At most n_lanes run; parked in the order in which they were parked. */
+	struct lane **running, **parked, **idle;
+	int n_lanes, n_running, n_parked, n_idle;
+	uint64_t asked_ns; /* when the parked ones were last asked */
 	float *logits, *step_scratch, *sample_scratch;
 };
 
 static bool stopped(const struct run *r)
 {
-	return atomic_load(&stops) != r->stops_before;
+	return atomic_load(&stops) != r->stops_before ||
+	       (r->cfg->stop != NULL && __atomic_load_n(r->cfg->stop, __ATOMIC_RELAXED) != 0);
+}
+
+static bool over(const struct run *r)
+{
+	return stopped(r) || atomic_load(&r->code) != 0;
+}
+
+static bool ready(const struct run *r, const struct lane *l)
+{
+	return r->cfg->ready == NULL || r->cfg->ready(r->cfg->ready_ctx, l->session, l->n_pkt);
 }
 
 /* --- handing out (under the lock) ----------------------------------------------------------------------------- */
@@ -255,35 +272,92 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 	uint16_t token = nssm_sample(
 	        logits, r->V, &r->cfg->sampler, legal, l->recent, l->n_recent, &l->rng, w->sample_scratch);
 	enum nssm_end_reason end = take(r, l, token);
-	if (end != NSSM_END_NONE || l->n_buf == BLOCK_TOKENS || l->n_buf_pkt == BLOCK_PACKETS)
+	if (end != NSSM_END_NONE || l->n_buf == BLOCK_TOKENS || l->n_buf_pkt == BLOCK_PACKETS) {
 		hand_out(r, l, end);
+		l->waits = end == NSSM_END_NONE && !ready(r, l);
+	}
 	l->busy = end == NSSM_END_NONE;
 }
 
 /* --- workers -------------------------------------------------------------------------------------------------- */
 
-static bool step_group(struct worker *w, struct lane *lane, int n_lanes)
+static void step_group(struct worker *w, struct lane *const *lane, int n)
 {
 	struct run *r = w->run;
-	struct lane *active[GROUP];
 	float *state[GROUP];
 	uint16_t token[GROUP];
-	int n = 0;
-	for (int i = 0; i < n_lanes; i++) {
-		if (!lane[i].busy && !begin(r, &lane[i]))
-			continue;
-		active[n] = &lane[i];
-		state[n] = lane[i].state;
-		token[n++] = lane[i].next;
+	for (int i = 0; i < n; i++) {
+		state[i] = lane[i]->state;
+		token[i] = lane[i]->next;
 	}
-	if (n == 0)
-		return false;
 	nssm_mamba2_step(w->logits, state, token, n, r->model, w->step_scratch);
 	for (int i = 0; i < n; i++)
-		advance(w, active[i], w->logits + (size_t)i * r->card->cfg.Vpad);
+		advance(w, lane[i], w->logits + (size_t)i * r->card->cfg.Vpad);
 	atomic_fetch_add(&r->n_tokens, (uint_fast64_t)n);
 	show_progress(r, false);
-	return true;
+}
+
+static void park(struct worker *w, struct lane *l)
+{
+	l->waits = false;
+	w->parked[w->n_parked++] = l;
+	if (w->run->cfg->n_parkings != NULL)
+		__atomic_fetch_add(w->run->cfg->n_parkings, 1, __ATOMIC_RELAXED);
+}
+
+/* Parked lanes that may go on take free places, who waits longest first. */
+static void unpark(struct worker *w)
+{
+	uint64_t now = nssm_now_ns();
+	if (now - w->asked_ns < ASK_NS)
+		return;
+	w->asked_ns = now;
+	int n = 0;
+	for (int i = 0; i < w->n_parked; i++) {
+		struct lane *l = w->parked[i];
+		if (w->n_running < w->n_lanes && ready(w->run, l))
+			w->running[w->n_running++] = l;
+		else
+			w->parked[n++] = l;
+	}
+	w->n_parked = n;
+}
+
+/* Fills the free places. False: this worker has no session any more. */
+static bool fill(struct worker *w)
+{
+	if (w->n_parked > 0 && w->n_running < w->n_lanes)
+		unpark(w);
+	while (w->n_running < w->n_lanes && w->n_idle > 0) {
+		struct lane *l = w->idle[w->n_idle - 1];
+		if (!begin(w->run, l))
+			break;
+		w->n_idle--;
+		if (ready(w->run, l))
+			w->running[w->n_running++] = l;
+		else
+			park(w, l);
+	}
+	return w->n_running + w->n_parked > 0;
+}
+
+/* One token for each lane that runs, in groups of about the same size. */
+static void step_all(struct worker *w)
+{
+	int n_groups = (w->n_running + GROUP - 1) / GROUP, group = (w->n_running + n_groups - 1) / n_groups;
+	for (int i = 0; i < w->n_running && !over(w->run); i += group)
+		step_group(w, w->running + i, w->n_running - i < group ? w->n_running - i : group);
+	int n = 0;
+	for (int i = 0; i < w->n_running; i++) {
+		struct lane *l = w->running[i];
+		if (!l->busy)
+			w->idle[w->n_idle++] = l;
+		else if (l->waits)
+			park(w, l);
+		else
+			w->running[n++] = l;
+	}
+	w->n_running = n;
 }
 
 /* Lanes never wait for those of another worker. */
@@ -291,21 +365,18 @@ static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct run *r = w->run;
-	bool any = true;
-	while (any) {
-		any = false;
-		for (int first = 0; first < w->n_lanes; first += w->group) {
-			if (stopped(r) || atomic_load(&r->code) != 0) {
-				any = false;
-				break;
-			}
-			int n = w->n_lanes - first;
-			any |= step_group(w, w->lane + first, n < w->group ? n : w->group);
+	while (!over(r) && fill(w)) {
+		if (w->n_running > 0) {
+			step_all(w);
+		} else {
+			nanosleep(&(struct timespec){.tv_nsec = ASK_NS}, NULL);
+			show_progress(r, false);
 		}
 	}
-	for (int i = 0; i < w->n_lanes; i++)
-		if (w->lane[i].busy)
-			hand_out(r, &w->lane[i], NSSM_END_STOPPED);
+	for (int i = 0; i < w->n_running; i++)
+		hand_out(r, w->running[i], NSSM_END_STOPPED);
+	for (int i = 0; i < w->n_parked; i++)
+		hand_out(r, w->parked[i], NSSM_END_STOPPED);
 	return NULL;
 }
 
@@ -328,37 +399,53 @@ static void *cut(struct cut *c, size_t n, size_t each)
 	return p;
 }
 
-static size_t lay_out(uint8_t *base, struct run *r, struct worker **workers, int n_threads, int n_lanes)
+/* The share of worker t of n. */
+static int share(int total, int t, int n)
+{
+	return (int)((long long)total * (t + 1) / n - (long long)total * t / n);
+}
+
+static struct lane *cut_lane(struct cut *c, const struct run *r)
+{
+	struct lane *at = cut(c, 1, sizeof *at);
+	struct lane l = {.state = cut(c, nssm_mamba2_state_floats(&r->card->cfg), sizeof *l.state),
+	        .buf = cut(c, BLOCK_TOKENS, sizeof *l.buf),
+	        .recent = cut(c, 2 * (size_t)r->window, sizeof *l.recent),
+	        .mask = cut(c, r->mask_bytes, 1)};
+	if (at != NULL)
+		*at = l;
+	return at;
+}
+
+static void cut_worker(struct cut *c, struct run *r, struct worker *at, int n_lanes, int n_parked)
 {
 	const struct nssm_mamba2_cfg *m = &r->card->cfg;
+	int n_all = n_lanes + n_parked, group = n_lanes < GROUP ? n_lanes : GROUP;
+	struct worker w = {.run = r, .n_lanes = n_lanes, .n_idle = n_all};
+	w.running = cut(c, (size_t)n_lanes, sizeof *w.running);
+	w.parked = cut(c, (size_t)n_all, sizeof *w.parked);
+	w.idle = cut(c, (size_t)n_all, sizeof *w.idle);
+	w.logits = cut(c, (size_t)group * (size_t)m->Vpad, sizeof *w.logits);
+	w.step_scratch = cut(c, nssm_mamba2_step_floats(m, group), sizeof *w.step_scratch);
+	w.sample_scratch = cut(c, (size_t)r->V, sizeof *w.sample_scratch);
+	for (int i = 0; i < n_all; i++) {
+		struct lane *l = cut_lane(c, r);
+		if (l != NULL)
+			w.idle[i] = l;
+	}
+	if (c->base != NULL)
+		*at = w;
+}
+
+static size_t lay_out(
+        uint8_t *base, struct run *r, struct worker **workers, int n_threads, int n_lanes, int n_parked)
+{
 	struct cut c = {.base = base};
-	size_t state_floats = nssm_mamba2_state_floats(m);
 	struct worker *ws = cut(&c, (size_t)n_threads, sizeof *ws);
-	struct lane *lanes = cut(&c, (size_t)n_lanes, sizeof *lanes);
-	uint16_t *head = cut(&c, 1 + r->cfg->n_prompt, sizeof *head);
-	if (base != NULL)
-		r->head = head;
-	for (int i = 0; i < n_lanes; i++) {
-		struct lane l = {.state = cut(&c, state_floats, sizeof *l.state),
-		        .buf = cut(&c, BLOCK_TOKENS, sizeof *l.buf),
-		        .recent = cut(&c, 2 * (size_t)r->window, sizeof *l.recent),
-		        .mask = cut(&c, r->mask_bytes, 1)};
-		if (base != NULL)
-			lanes[i] = l;
-	}
-	for (int t = 0; t < n_threads; t++) {
-		int first = (int)((long long)n_lanes * t / n_threads),
-		    after = (int)((long long)n_lanes * (t + 1) / n_threads);
-		int n = after - first, n_groups = (n + GROUP - 1) / GROUP;
-		struct worker w = {.run = r, .n_lanes = n, .group = (n + n_groups - 1) / n_groups};
-		w.logits = cut(&c, (size_t)w.group * (size_t)m->Vpad, sizeof *w.logits);
-		w.step_scratch = cut(&c, nssm_mamba2_step_floats(m, w.group), sizeof *w.step_scratch);
-		w.sample_scratch = cut(&c, (size_t)r->V, sizeof *w.sample_scratch);
-		if (base != NULL) {
-			w.lane = lanes + first;
-			ws[t] = w;
-		}
-	}
+	r->head = cut(&c, 1 + r->cfg->n_prompt, sizeof *r->head);
+	for (int t = 0; t < n_threads; t++)
+		cut_worker(&c, r, base == NULL ? NULL : &ws[t], share(n_lanes, t, n_threads),
+		        share(n_parked, t, n_threads));
 	*workers = ws;
 	return c.used;
 }
@@ -371,7 +458,8 @@ static int check(struct run *r, struct nssm_err *err)
 	if (v->n_tokens > (uint32_t)r->card->cfg.V)
 		return nssm_err_set(err, NSSM_EFORMAT, "the tokenizer has %u tokens, the model only %d",
 		        v->n_tokens, r->card->cfg.V);
-	if (cfg->n_sessions > UINT64_MAX - cfg->first_session)
+	assert(cfg->n_parked_max >= 0 && cfg->n_parked_max <= INT_MAX - cfg->n_lanes);
+	if (cfg->n_sessions != UINT64_MAX && cfg->n_sessions > UINT64_MAX - cfg->first_session)
 		return nssm_err_set(err, NSSM_EARG, "sessions %llu from index %llu on: too many",
 		        (unsigned long long)cfg->n_sessions, (unsigned long long)cfg->first_session);
 	for (int i = 0; i < cfg->n_mix; i++)
@@ -386,7 +474,8 @@ static int check(struct run *r, struct nssm_err *err)
 		        (unsigned long long)cfg->max_tokens);
 	bool in_packet = r->pkt_closes && cfg->n_prompt > 0 && cfg->prompt[cfg->n_prompt - 1] != v->pkt;
 	uint64_t has = r->prompt_pkt + in_packet;
-	if (cfg->max_packets > 0 && (has > cfg->max_packets || (has == cfg->max_packets && r->pkt_closes && !in_packet)))
+	if (cfg->max_packets > 0 &&
+	        (has > cfg->max_packets || (has == cfg->max_packets && r->pkt_closes && !in_packet)))
 		return nssm_err_set(err, NSSM_EARG,
 		        "the prompt has %llu packets, a session may have %llu: nothing is left to generate",
 		        (unsigned long long)has, (unsigned long long)cfg->max_packets);
@@ -405,21 +494,25 @@ int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_m
 	        .pkt_closes = nssm_codec_pkt_closes(&card->codec),
 	        .stops_before = atomic_load(&stops),
 	        .next = cfg->first_session,
-	        .end = cfg->first_session + cfg->n_sessions};
+	        .end = cfg->n_sessions == UINT64_MAX ? UINT64_MAX : cfg->first_session + cfg->n_sessions};
 	int rc = check(&r, err);
 	if (rc != 0 || cfg->n_sessions == 0)
 		return rc;
-	for (uint64_t i = 0; i < cfg->first_session; i++)
+	for (uint64_t i = 0; i < cfg->first_session && cfg->sessions_per_s > 0; i++)
 		r.prev_start_ns = nssm_generator_start(cfg, i, r.prev_start_ns);
 
 	int n_lanes = cfg->n_sessions < (uint64_t)cfg->n_lanes ? (int)cfg->n_sessions : cfg->n_lanes;
 	int n_threads = cfg->n_threads < n_lanes ? cfg->n_threads : n_lanes;
+	int n_parked = cfg->ready != NULL ? cfg->n_parked_max : 0;
+	if (cfg->n_sessions - (uint64_t)n_lanes < (uint64_t)n_parked)
+		n_parked = (int)(cfg->n_sessions - (uint64_t)n_lanes);
 	struct worker *w;
-	size_t bytes = lay_out(NULL, &r, &w, n_threads, n_lanes);
+	size_t bytes = lay_out(NULL, &r, &w, n_threads, n_lanes, n_parked);
 	uint8_t *block = aligned_alloc(ALIGN_BYTES, bytes);
 	if (block == NULL)
-		return nssm_err_set(err, NSSM_ENOMEM, "%d lanes need %zu bytes: no memory", n_lanes, bytes);
-	lay_out(block, &r, &w, n_threads, n_lanes);
+		return nssm_err_set(
+		        err, NSSM_ENOMEM, "%d lanes need %zu bytes: no memory", n_lanes + n_parked, bytes);
+	lay_out(block, &r, &w, n_threads, n_lanes, n_parked);
 	if (cfg->n_prompt > 0)
 		memcpy(r.head + 1, cfg->prompt, cfg->n_prompt * sizeof *cfg->prompt);
 	pthread_mutex_init(&r.lock, NULL);
@@ -442,7 +535,10 @@ int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_m
 	rc = atomic_load(&r.code);
 	if (rc != 0 && r.err.code != 0 && err != NULL)
 		*err = r.err;
-	if (rc == 0 && r.n_done < cfg->n_sessions)
+	if (rc == 0 && cfg->n_sessions == UINT64_MAX)
+		rc = nssm_err_set(
+		        err, NSSM_EINTR, "stopped after %llu sessions", (unsigned long long)r.n_done);
+	else if (rc == 0 && r.n_done < cfg->n_sessions)
 		rc = nssm_err_set(err, NSSM_EINTR, "stopped after %llu of %llu sessions",
 		        (unsigned long long)r.n_done, (unsigned long long)cfg->n_sessions);
 	pthread_mutex_destroy(&r.lock);

@@ -4,12 +4,17 @@
  * It knows no packets, files or rings: blocks go to `emit`.
  * Lanes  : each thread has its own, in groups of at most 16 a step; a lane whose session ends takes the next index at once.
  *          Threads wait for each other only where blocks are handed out. Nothing is allocated after the start.
+ * Parking: a session that `ready` holds back after a block is parked: its state stays where it is, and another session takes its
+ *          place in the steps, a parked one that is ready before a new one. Parked lanes are asked again when a place is free, at
+ *          most once a millisecond. When all lanes are parked, the thread sleeps. Tokens do not depend on it.
  * Order  : first blocks come in the order of the sessions' indices, and so of their starts: when block 0 of session i is
  *          there, no session before i is still to begin. Within a session blocks come in order of seq.
  * Checked: tests/test_generator.c                                                                                    */
 #ifndef NSSM_GENERATOR_H
 #define NSSM_GENERATOR_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -22,7 +27,7 @@ enum nssm_end_reason {
 	NSSM_END_EOT,     /* the model ended the session */
 	NSSM_END_PACKETS, /* --packets */
 	NSSM_END_TOKENS,  /* --tokens */
-	NSSM_END_STOPPED, /* nssm_generator_stop */
+	NSSM_END_STOPPED, /* nssm_generator_stop, or cfg.stop */
 };
 
 struct nssm_token_block {
@@ -37,7 +42,7 @@ struct nssm_token_block {
 
 struct nssm_generator_cfg {
 	uint64_t seed;
-	uint64_t n_sessions;
+	uint64_t n_sessions;          /* UINT64_MAX: without end, until stopped */
 	uint64_t first_session;       /* index of the first one: splits a run over machines */
 	const uint32_t *label_idx;    /* [n_mix] which labels, with weights: session i draws its label from (seed, i) */
 	const double *label_weight;
@@ -50,9 +55,18 @@ struct nssm_generator_cfg {
 	struct nssm_sampler_cfg sampler;
 	const uint16_t *prompt;       /* tokens after the label that every session starts with; NULL: none */
 	size_t n_prompt;
-	/* Called under a lock, blocks of one session in order. Non-zero stops the run with that code. */
+	/* Called under a lock, blocks of one session in order. Non-zero ends the run with that code at once: emit is not called
+	 * again, and sessions that had begun get no last block. */
 	int (*emit)(void *ctx, const struct nssm_token_block *block);
 	void *emit_ctx;
+	/* May be NULL. Asked before a lane goes on to another block of its session, by any thread, not under the lock: may the
+	 * session, of which so many <|pkt|> tokens were handed out, go on? */
+	bool (*ready)(void *ctx, uint64_t session, uint64_t packets_made);
+	void *ready_ctx;
+	int n_parked_max;             /* with ready: sessions that may be parked while n_lanes others run; memory is taken at the start */
+	uint64_t *n_parkings;         /* may be NULL; counts while the run goes (relaxed atomic adds) */
+	/* May be NULL. Another thread makes it non-zero (an atomic store): this run stops as all do after nssm_generator_stop. */
+	const int *stop;
 	/* Called under the same lock about 10 times a second; may be NULL. */
 	void (*progress)(void *ctx, uint64_t n_tokens, uint64_t sessions_done);
 	void *progress_ctx;
@@ -63,9 +77,9 @@ struct nssm_generator_cfg {
 uint32_t nssm_generator_label(const struct nssm_generator_cfg *cfg, uint64_t idx);
 uint64_t nssm_generator_start(const struct nssm_generator_cfg *cfg, uint64_t idx, uint64_t prev_ns);
 
-/* Runs to the end. Returns 0; NSSM_EINTR after nssm_generator_stop if sessions are left (those that had begun got a last
- * block with NSSM_END_STOPPED); NSSM_ENUM if the model gives NaN; another negative NSSM_E*; or what emit returned (err is then
- * untouched). After a failure nothing more is handed out. */
+/* Runs to the end. Returns 0; NSSM_EINTR after a stop if sessions are left (those that had begun, parked ones too, got a last
+ * block with NSSM_END_STOPPED); NSSM_ENUM if the model gives NaN; another negative NSSM_E*; or what emit returned, negative or
+ * positive (err is then untouched). After a failure nothing more is handed out. */
 int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_model_card *card,
 	const struct nssm_mamba2 *model, struct nssm_err *err);
 /* Asks every generator that runs now to stop at the next token; async-signal-safe. A run that starts later does not see it. */

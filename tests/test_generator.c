@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "model/generator.h"
 
@@ -59,6 +60,8 @@ void *__wrap_aligned_alloc(size_t a, size_t n)
 
 static bool give_nan;
 static double eot_bias, pkt_bias;
+static const uint64_t *to_begin; /* while it is below 150, steps of fewer than 16 lanes are counted */
+static int n_not_full;
 
 size_t nssm_mamba2_step_floats(const struct nssm_mamba2_cfg *cfg, int n_lanes)
 {
@@ -89,6 +92,8 @@ void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token,
         const struct nssm_mamba2 *m, float *scratch)
 {
 	assert_in_range(n, 1, 16);
+	if (to_begin != NULL && *to_begin < 150 && n < 16)
+		n_not_full++;
 	for (int i = 0; i < n; i++) {
 		scratch[i] = 0; /* its size is part of the contract */
 		uint64_t hash;
@@ -140,7 +145,8 @@ bool nssm_codec_pkt_closes(const struct nssm_codec_cfg *cfg)
 
 struct got {
 	uint64_t first, n_begun, n_ended;
-	int n_blocks, fail_at, stop_at;
+	int n_blocks, fail_at, fail_code, stop_at, flag_at;
+	int stop_flag;
 	int last_progress_sessions, n_progress;
 	uint64_t progress_tokens;
 	struct {
@@ -155,7 +161,7 @@ struct got {
 static int collect(void *ctx, const struct nssm_token_block *b)
 {
 	struct got *g = ctx;
-	assert_in_range(b->session, g->first, g->first + MAX_SESSIONS - 1);
+	assert_true(b->session - g->first < MAX_SESSIONS);
 	size_t i = b->session - g->first;
 	assert_int_equal(b->seq, g->s[i].n_blocks);
 	g->s[i].n_blocks++;
@@ -189,7 +195,9 @@ static int collect(void *ctx, const struct nssm_token_block *b)
 	assert_true(g->fail_at == 0 || g->n_blocks <= g->fail_at);
 	if (g->n_blocks == g->stop_at)
 		nssm_generator_stop();
-	return g->n_blocks == g->fail_at ? -1234 : 0;
+	if (g->n_blocks == g->flag_at)
+		__atomic_store_n(&g->stop_flag, 1, __ATOMIC_RELAXED);
+	return g->n_blocks != g->fail_at ? 0 : g->fail_code != 0 ? g->fail_code : -1234;
 }
 
 static void progress(void *ctx, uint64_t n_tokens, uint64_t sessions_done)
@@ -310,7 +318,7 @@ static int run(const struct nssm_generator_cfg *cfg)
 {
 	struct nssm_err err = {0};
 	int rc = nssm_generator_run(cfg, &card, NULL, &err);
-	assert_true(rc == 0 || rc == -1234 || err.code == rc);
+	assert_true(rc == 0 || rc == -1234 || rc > 0 || err.code == rc);
 	return rc;
 }
 
@@ -500,6 +508,13 @@ static void stop_and_failure(void **state)
 	assert_int_equal(run(&cfg), NSSM_EFORMAT);
 }
 
+static atomic_uint n_asked;
+
+static bool now_and_then(void *ctx, uint64_t session, uint64_t packets_made)
+{
+	return mix(atomic_fetch_add(&n_asked, 1)) % 2 == 0;
+}
+
 static void nothing_allocated_in_the_loop(void **state)
 {
 	eot_bias = -20;
@@ -510,6 +525,8 @@ static void nothing_allocated_in_the_loop(void **state)
 		cfg.n_threads = 2;
 		cfg.n_sessions = k == 0 ? 20 : 150;
 		cfg.max_tokens = k == 0 ? 10 : 6000;
+		cfg.ready = now_and_then;
+		cfg.n_parked_max = 3;
 		int before = atomic_load(&n_allocs);
 		assert_int_equal(run(&cfg), 0);
 		n[k] = atomic_load(&n_allocs) - before;
@@ -517,6 +534,234 @@ static void nothing_allocated_in_the_loop(void **state)
 	}
 	assert_in_range(n[0], 1, 1); /* that one is seen at all shows that the count works */
 	assert_int_equal(n[0], n[1]);
+}
+
+/* --- parking -------------------------------------------------------------------------------------------------- */
+
+static void parked_tokens_are_the_same(void **state)
+{
+	static const int lanes[] = {1, 2, 7, 16, 17, 40}, parked[] = {0, 1, 5, 60};
+	static const uint16_t p[] = {1, PKT, 2};
+	uint64_t n_parkings = 0;
+	for (size_t l = 0; l < 6 * 4; l++) {
+		static struct got g;
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		cfg.n_lanes = lanes[l / 4];
+		cfg.n_parked_max = parked[l % 4];
+		cfg.n_threads = 1 + (int)(l % 3);
+		cfg.max_tokens = 350;
+		eot_bias = l % 3 == 0 ? -3 : -20;
+		pkt_bias = 4;
+		masked = l % 2 == 1;
+		if (l % 5 == 1) {
+			cfg.prompt = p;
+			cfg.n_prompt = 3;
+		}
+		cfg.ready = now_and_then;
+		cfg.n_parkings = &n_parkings;
+		uint64_t before = n_parkings;
+		assert_int_equal(run(&cfg), 0);
+		assert_int_equal(g.n_ended, 100);
+		size_t n = 0, n_blocks = 0;
+		for (size_t i = 0; i < 100; i++) {
+			expect_session(&g, i, &cfg);
+			n += g.s[i].n;
+			n_blocks += g.s[i].n_blocks;
+		}
+		assert_true(n_blocks > 300);
+		assert_int_equal(g.progress_tokens, n - 100);
+		assert_true(n_parkings - before > 20 && n_parkings - before <= n_blocks - 100);
+		drop(&g);
+	}
+}
+
+/* Session 0 waits until ten others have ended: nobody waits behind it. */
+static bool after_ten(void *ctx, uint64_t session, uint64_t packets_made)
+{
+	const struct got *g = ctx;
+	if (session != 0)
+		return true;
+	assert_true(packets_made == 0 || packets_made == 64);
+	return packets_made == 0 || g->n_ended >= 10;
+}
+
+static void others_take_its_place(void **state)
+{
+	static struct got g;
+	struct nssm_generator_cfg cfg = base_cfg(&g);
+	uint64_t n_parkings = 0;
+	eot_bias = -20;
+	cfg.n_sessions = 20;
+	cfg.max_packets = 100;
+	cfg.max_tokens = 0;
+	cfg.n_lanes = 1;
+	cfg.ready = after_ten;
+	cfg.ready_ctx = &g;
+	cfg.n_parkings = &n_parkings;
+	cfg.n_parked_max = 1;
+	assert_int_equal(run(&cfg), 0);
+	for (size_t i = 0; i < 20; i++)
+		expect_session(&g, i, &cfg);
+	assert_int_equal(n_parkings, 1);
+	drop(&g);
+}
+
+/* The first 16 are held after their first block of packets: while others are left to begin, steps are full. */
+static bool the_later_ones(void *ctx, uint64_t session, uint64_t packets_made)
+{
+	const struct got *g = ctx;
+	return session >= 16 || packets_made < 64 || g->n_ended >= 4;
+}
+
+static void steps_stay_full(void **state)
+{
+	static struct got g;
+	struct nssm_generator_cfg cfg = base_cfg(&g);
+	eot_bias = -20;
+	pkt_bias = 4;
+	cfg.n_sessions = 150;
+	cfg.max_packets = 150;
+	cfg.max_tokens = 0;
+	cfg.n_parked_max = 16;
+	cfg.ready = the_later_ones;
+	cfg.ready_ctx = &g;
+	to_begin = &g.n_begun;
+	n_not_full = 0;
+	assert_int_equal(run(&cfg), 0);
+	to_begin = NULL;
+	assert_int_equal(n_not_full, 0);
+	for (size_t i = 0; i < 150; i++)
+		expect_session(&g, i, &cfg);
+	drop(&g);
+}
+
+static bool never(void *ctx, uint64_t session, uint64_t packets_made)
+{
+	return packets_made == 0;
+}
+
+static bool not_even_once(void *ctx, uint64_t session, uint64_t packets_made)
+{
+	return false;
+}
+
+static void *stop_when_all_wait(void *ctx)
+{
+	const uint64_t *n_parkings = ctx;
+	while (__atomic_load_n(n_parkings, __ATOMIC_RELAXED) < 28)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	nssm_generator_stop();
+	return NULL;
+}
+
+static void stopped_while_parked(void **state)
+{
+	eot_bias = -20;
+	for (int k = 0; k < 4; k++) {
+		static struct got g;
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		uint64_t n_parkings = 0;
+		cfg.max_tokens = 0;
+		cfg.n_threads = 1 + k % 2;
+		cfg.n_parked_max = 12;
+		cfg.ready = k < 2 ? never : not_even_once;
+		cfg.n_parkings = &n_parkings;
+		pthread_t t;
+		assert_int_equal(pthread_create(&t, NULL, stop_when_all_wait, &n_parkings), 0);
+		assert_int_equal(run(&cfg), NSSM_EINTR);
+		pthread_join(t, NULL);
+		assert_int_equal(n_parkings, 28);
+		assert_true(g.n_begun == 28 && g.n_ended == 28);
+		for (size_t i = 0; i < 28; i++) {
+			assert_int_equal(g.s[i].end, NSSM_END_STOPPED);
+			assert_int_equal(g.s[i].n_blocks, k < 2 ? 3 : 2);
+		}
+		drop(&g);
+	}
+}
+
+/* One run is stopped, the one beside it is not. */
+static void *run_other(void *ctx)
+{
+	const struct nssm_generator_cfg *cfg = ctx;
+	struct nssm_err err;
+	int rc = nssm_generator_run(cfg, &card, NULL, &err);
+	return rc == 0 ? NULL : ctx;
+}
+
+static void stopped_alone(void **state)
+{
+	static struct got g, other;
+	for (int k = 0; k < 2; k++) {
+		struct nssm_generator_cfg cfg = base_cfg(&g), cfg2 = base_cfg(&other);
+		eot_bias = -20;
+		cfg.n_sessions = k == 0 ? 100 : UINT64_MAX;
+		cfg.max_tokens = k == 0 ? 0 : 50;
+		cfg.stop = &g.stop_flag;
+		g.flag_at = 120;
+		cfg2.max_tokens = 3000;
+		pthread_t t;
+		assert_int_equal(pthread_create(&t, NULL, run_other, &cfg2), 0);
+		assert_int_equal(run(&cfg), NSSM_EINTR);
+		void *failed;
+		assert_int_equal(pthread_join(t, &failed), 0);
+		assert_null(failed);
+		assert_int_equal(other.n_ended, 100);
+		assert_int_equal(g.n_ended, g.n_begun);
+		drop(&g);
+		drop(&other);
+	}
+}
+
+static void ended_by_emit(void **state)
+{
+	static struct got g;
+	eot_bias = -20;
+	for (int threads = 1; threads <= 2; threads++) {
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		struct nssm_err err = {.code = 77};
+		cfg.n_threads = threads;
+		cfg.max_tokens = 0;
+		cfg.ready = now_and_then;
+		cfg.n_parked_max = 5;
+		g.fail_at = 60;
+		g.fail_code = 5;
+		assert_int_equal(nssm_generator_run(&cfg, &card, NULL, &err), 5);
+		assert_int_equal(err.code, 77);
+		assert_int_equal(g.n_blocks, 60);
+		assert_int_equal(g.n_ended, 0);
+		drop(&g);
+	}
+}
+
+static void without_end(void **state)
+{
+	static struct got g;
+	struct nssm_generator_cfg cfg = base_cfg(&g);
+	struct nssm_err err;
+	cfg.n_sessions = UINT64_MAX;
+	cfg.first_session = g.first = 7;
+	cfg.max_tokens = 100;
+	cfg.n_parked_max = 10;
+	cfg.ready = now_and_then;
+	g.stop_at = 250;
+	assert_int_equal(nssm_generator_run(&cfg, &card, NULL, &err), NSSM_EINTR);
+	assert_true(g.n_begun > 100 && g.n_ended == g.n_begun);
+	for (size_t i = 0; i < g.n_begun; i++)
+		if (g.s[i].end != NSSM_END_STOPPED)
+			expect_session(&g, i, &cfg);
+	assert_null(strstr(err.msg, "18446744073709551615"));
+	drop(&g);
+	/* The last indices there are. */
+	cfg.sessions_per_s = 0;
+	cfg.first_session = g.first = UINT64_MAX - 5;
+	cfg.n_sessions = 6;
+	assert_int_equal(run(&cfg), NSSM_EARG);
+	cfg.n_sessions = 5;
+	assert_int_equal(run(&cfg), 0);
+	for (size_t i = 0; i < 5; i++)
+		expect_session(&g, i, &cfg);
+	drop(&g);
 }
 
 int main(void)
@@ -529,6 +774,13 @@ int main(void)
 	        cmocka_unit_test_setup(labels_and_starts, setup),
 	        cmocka_unit_test_setup(stop_and_failure, setup),
 	        cmocka_unit_test_setup(nothing_allocated_in_the_loop, setup),
+	        cmocka_unit_test_setup(parked_tokens_are_the_same, setup),
+	        cmocka_unit_test_setup(others_take_its_place, setup),
+	        cmocka_unit_test_setup(steps_stay_full, setup),
+	        cmocka_unit_test_setup(stopped_while_parked, setup),
+	        cmocka_unit_test_setup(stopped_alone, setup),
+	        cmocka_unit_test_setup(ended_by_emit, setup),
+	        cmocka_unit_test_setup(without_end, setup),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
