@@ -27,7 +27,7 @@ struct nssm_arena_stats {
 struct nssm_arena;
 int nssm_arena_open(struct nssm_arena **a, const struct nssm_arena_cfg *cfg, struct nssm_err *err);
 void nssm_arena_close(struct nssm_arena **a);
-/* A chunk of NSSM_CHUNK_BYTES, 64-byte aligned, or NULL: full (no spill folder), or the spill failed (err is written;
+/* A chunk of NSSM_CHUNK_BYTES, aligned to them, or NULL: full (no spill folder), or the spill failed (err is written;
  * err->code stays 0 if it is only full). */
 void *nssm_arena_get(struct nssm_arena *a, struct nssm_err *err);
 void nssm_arena_put(struct nssm_arena *a, void *chunk);

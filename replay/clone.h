@@ -34,13 +34,18 @@ struct nssm_pool {
 	uint32_t n_nets;
 	uint64_t n_addrs;
 	struct {
-		uint8_t base[16];
+		uint8_t base[16];  /* the address of number first; IPv4: the first 4 bytes */
 		uint64_t first, n; /* numbers first .. first+n-1 */
 	} net[NSSM_POOL_NETS_MAX];
 };
-/* Adds "198.18.0.0/16", "2001:db8::/48" or a single address; the IP version must be the pool's (0: becomes it). */
+/* Adds "198.18.0.0/16", "2001:db8::/48" or a single address; the IP version must be the pool's (0: becomes it). Refused: host
+ * bits set, addresses that no host has (multicast, broadcast, unspecified), and those that the pool has already. */
 int nssm_pool_add(struct nssm_pool *p, const char *text, struct nssm_err *err);
 void nssm_pool_addr(uint8_t addr[16], const struct nssm_pool *p, uint64_t number);
+/* The other way round; false: none of the pool's. addr has the pool's IP version: 4 or 16 bytes. */
+bool nssm_pool_number(uint64_t *number, const struct nssm_pool *p, const uint8_t *addr);
+/* Whether an address is in both. */
+bool nssm_pool_overlap(const struct nssm_pool *a, const struct nssm_pool *b);
 
 struct nssm_vlan_tag { uint16_t tpid, tci; };
 

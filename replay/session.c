@@ -347,7 +347,7 @@ static int client_session(
 
 /* --- who is the client --- */
 
-static bool server_port(uint16_t port)
+bool nssm_split_server_port(uint16_t port)
 {
 	if (port < 1024)
 		return true;
@@ -371,7 +371,7 @@ static int client_by_syn(const struct nssm_hdrs *h, const uint8_t *data, int fro
 
 static int client_by_port(const struct nssm_flow_key *k, int from)
 {
-	bool server[2] = {server_port(k->port[0]), server_port(k->port[1])};
+	bool server[2] = {nssm_split_server_port(k->port[0]), nssm_split_server_port(k->port[1])};
 	return server[0] == server[1] ? from : server[0] ? 1 : 0;
 }
 

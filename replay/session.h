@@ -63,4 +63,7 @@ uint32_t nssm_splitter_n_sessions(const struct nssm_splitter *s); /* begun */
 uint32_t nssm_splitter_n_done(const struct nssm_splitter *s);     /* those with smaller numbers get no more packets */
 const struct nssm_split_counts *nssm_splitter_counts(const struct nssm_splitter *s);
 
+/* Rule 2's: whether servers listen on that port. */
+bool nssm_split_server_port(uint16_t port);
+
 #endif

@@ -38,7 +38,7 @@ struct nssm_endpoint {
 	uint8_t ip_version;
 	uint8_t role;               /* enum nssm_role */
 	uint32_t idx;               /* among the tape's endpoints of this role and IP version, from 0 */
-	uint32_t n_sockets;         /* client: so far */
+	uint32_t n_sockets;         /* so far */
 };
 
 enum nssm_opaque { NSSM_OPAQUE_NONE, NSSM_OPAQUE_QUIC, NSSM_OPAQUE_FTP, NSSM_OPAQUE_SIP, NSSM_OPAQUE_RTSP, NSSM_OPAQUE_N };
@@ -52,10 +52,31 @@ struct nssm_flow {
 	uint8_t opaque;              /* enum nssm_opaque */
 	uint8_t tcp_seen;            /* bits: 1 SYN, 2 SYN+ACK, 4 and 8 FIN from end[0], end[1], 16 RST */
 	uint32_t idx;                /* in the tape, from 0 */
-	uint32_t socket;             /* number of port[0] among end[0]'s sockets */
+	uint32_t socket[2];          /* number of port[i] among end[i]'s sockets */
+	/* for clone.c, which is spared the endpoints' cache lines */
+	uint32_t end_idx[2];         /* end[i]->idx */
+	uint8_t end_role[2];         /* end[i]->role */
+	uint8_t port_rule[2];        /* enum nssm_port_rule */
+	uint8_t icmp_type, icmp_code; /* of its first packet */
+	uint16_t reserved;
+	uint32_t sum;                /* ones' complement sum of the addresses and ports, folded to 16 bits, in the machine's byte order */
+	/* here ends the first cache line */
 	uint32_t n_packets[2];       /* sent by end[0], end[1] */
 	uint64_t n_bytes[2];         /* wire lengths */
 	uint64_t first_ns, last_ns;  /* stream time since the tape's start */
+	/* the builder's: where in end[i]'s stream the random of its latest TLS hello lies */
+	uint32_t hello_seq[2];
+	uint8_t hello_random[2];     /* its bytes that are rewritten: 32, 24 before a downgrade sentinel, 0 */
+	uint8_t hello_sid[2];        /* bytes of the session id; 255: not seen yet */
+	bool hello[2];
+};
+
+/* How a clone treats the port of a flow's end (clone.h, Unique). */
+enum nssm_port_rule {
+	NSSM_PORT_KEPT,
+	NSSM_PORT_CLIENT,   /* into the block of the client's slot */
+	NSSM_PORT_IN_RANGE, /* the same if it lies in the range of client ports, else kept */
+	NSSM_PORT_SERVER,   /* a server that opens a flow to no client: into a block by the server's own number */
 };
 
 /* How a packet's headers are laid out, so that rewriting need not parse. 64 bytes. */
@@ -65,17 +86,25 @@ struct nssm_rec {
 	uint32_t len;          /* bytes of the frame that there are (stored, then zeros) */
 	uint32_t stored;
 	uint32_t wirelen;
-	uint16_t kind;         /* enum nssm_rec_kind */
-	uint8_t dir;           /* 0: sent by flow->end[0] */
+	uint8_t kind;          /* enum nssm_rec_kind */
+	uint8_t flags;         /* NSSM_REC_* bits below */
+	uint8_t dir;           /* 0: sent by flow->end[0]; ARP: 1 from a server; else 0 */
 	uint8_t n_vlan;
-	uint16_t l3_off, l4_off, payload_off; /* 0 where there is none */
+	uint16_t l3_off, l4_off, payload_off; /* 0 where there is none; payload_off only for whole TCP and UDP headers */
 	uint16_t ts_off;       /* TCP timestamps option's TSval; 0: none */
 	uint16_t sack_off;     /* first SACK edge; 0: none */
 	uint8_t n_sack;        /* blocks */
 	uint8_t app;           /* enum nssm_rec_app: what of the payload is rewritten */
 	uint16_t app_off;
-	uint16_t reserved[9];  /* the builder's: where the rest lies */
+	uint16_t csum_off;     /* checksum of TCP, UDP, ICMP; 0: none there */
+	struct nssm_rec *next; /* NULL: none yet */
+	const struct nssm_patches *patches; /* what else is rewritten (tape_impl.h); NULL: nothing */
 };
+_Static_assert(sizeof(struct nssm_rec) == 64, "a record's head is one cache line");
+
+#define NSSM_REC_PORTS  1u /* l4_off points to source and destination port */
+#define NSSM_REC_PSEUDO 2u /* the checksum at csum_off covers the addresses */
+#define NSSM_REC_ROUTED 4u /* not the destination, though: it is a hop of a routing header */
 
 enum nssm_rec_kind { NSSM_REC_OTHER, NSSM_REC_ARP, NSSM_REC_IP, NSSM_REC_TCP, NSSM_REC_UDP, NSSM_REC_ICMP, NSSM_REC_FRAGMENT };
 enum nssm_rec_app { NSSM_APP_NONE, NSSM_APP_DNS, NSSM_APP_TLS_CLIENT_HELLO, NSSM_APP_TLS_SERVER_HELLO };
@@ -87,6 +116,7 @@ struct nssm_tape {
 	bool finished;         /* no more packets come */
 	uint32_t n_endpoints, n_flows;
 	uint32_t n_clients[2], n_servers[2]; /* endpoints by role for IPv4, IPv6 */
+	uint32_t n_fixed;
 	uint32_t max_sockets;  /* of one client endpoint */
 	uint64_t n_packets, n_bytes;
 	uint64_t n_untracked;
@@ -96,7 +126,12 @@ struct nssm_tape {
 	uint32_t n_playing;    /* the engine's: plays that read it now */
 	/* the builder's own from here on */
 	struct nssm_rec *first, *last;
-	void *priv[6];
+	struct nssm_endpoint *endpoint_last;
+	struct nssm_flow *flow_last;
+	struct nssm_chunk *recs, *rec_now, *metas; /* records from, to; flows and endpoints */
+	struct nssm_fragments *fragments;
+	uint32_t rows;
+	bool begun;
 };
 
 /* One builder an engine; makes tapes from its arena. */
@@ -121,7 +156,10 @@ void nssm_tape_free(struct nssm_tape_builder *b, struct nssm_tape **t);
 
 /* The record after rec, or NULL: none yet (t->finished says whether one may come). A NULL may become a record later: ask again
  * with the same rec. */
-const struct nssm_rec *nssm_rec_next(const struct nssm_rec *rec);
+static inline const struct nssm_rec *nssm_rec_next(const struct nssm_rec *rec)
+{
+	return rec->next;
+}
 static inline const uint8_t *nssm_rec_head(const struct nssm_rec *rec)
 {
 	return (const uint8_t *)(rec + 1); /* min(stored, NSSM_REC_HEAD) bytes at least */
