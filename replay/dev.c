@@ -167,7 +167,7 @@ int nssm_dev_parse(struct nssm_dev *dev, const char *text, int idx, struct nssm_
 	} else if (strncmp(text, "af_xdp:", 7) == 0) {
 		d.kind = NSSM_DEV_AF_XDP;
 		rc = parse_iface(&d, text, text + 7, err);
-		snprintf(d.vdev, sizeof d.vdev, "net_af_xdp%d,iface=%s", idx, d.iface);
+		snprintf(d.vdev, sizeof d.vdev, "%s", text);
 	} else if (strncmp(text, "tap:", 4) == 0) {
 		d.kind = NSSM_DEV_TAP;
 		rc = parse_iface(&d, text, text + 4, err);

@@ -1,4 +1,4 @@
-/* port — live network ports through DPDK, seen without DPDK's headers. Only port_dpdk.c and eal_dpdk.c include rte_*.h.
+/* port — live network ports through DPDK, seen without DPDK's headers: files named *_dpdk.c include rte_*.h, and port_impl.h.
  * DEV    : 0000:01:00.0 (PCI) | af_packet:IFACE | af_xdp:IFACE | tap:NAME | memif:[role=client|server,][id=N,]socket=PATH|@ABSTRACT |
  *          null | ring (loopback) | a DPDK vdev as it is, named after its driver ("net_pcap0,tx_pcap=x.pcap").
  * Safety : a kernel interface that carries the default route (IPv4 or IPv6), or through which the login session came in
@@ -7,7 +7,8 @@
  *          --no-huge -m MEM unless hugepages are free, --no-pci unless a PCI port is named, log level at warnings and to a buffer
  *          that errors quote; nothing reaches the terminal. EAL's main thread is the caller's; its CPU affinity is restored
  *          afterwards. Engines' threads register themselves (nssm_eal_thread). Vdevs are made by nssm_port_open.
- * Drivers: DPDK's, but for af_packet, whose sockets are our own (afp.h says why).
+ * Drivers: DPDK's, but for af_packet and af_xdp, whose sockets are our own (afp.h and xsk.h say why); net_af_packet0,iface=IFACE and
+ *          net_af_xdp0,iface=IFACE are DPDK's.
  * Frames : as on the wire from the destination MAC on, without FCS, VLAN tags in place. Checksums are never left to the device.
  * Errors : at open: what DEV was, what DPDK said.
  * Checked: tests/test_dev.c, tests/test_port.c (null, ring, memif between two processes; af_packet, af_xdp, tap in a namespace) */
@@ -25,7 +26,7 @@ enum nssm_dev_kind { NSSM_DEV_PCI, NSSM_DEV_AF_PACKET, NSSM_DEV_AF_XDP, NSSM_DEV
 struct nssm_dev {
 	enum nssm_dev_kind kind;
 	char iface[64];    /* kernel interface: AF_PACKET, AF_XDP; TAP: its name; else "" */
-	char vdev[256];    /* as DPDK takes it: "net_af_xdp0,iface=eth1,..."; PCI: the address, whole; AF_PACKET: as the user wrote it */
+	char vdev[256];    /* as DPDK takes it: "net_tap0,iface=t0"; PCI: the address, whole; AF_PACKET, AF_XDP: as the user wrote it */
 };
 /* idx numbers the vdev. */
 int nssm_dev_parse(struct nssm_dev *d, const char *text, int idx, struct nssm_err *err);
@@ -83,7 +84,7 @@ int nssm_port_open(struct nssm_port **p, const struct nssm_dev *d, const struct 
 void nssm_port_close(struct nssm_port **p);
 const struct nssm_port_info *nssm_port_info(const struct nssm_port *p);
 /* Asks the device for its link; cheap enough for 10 times a second, and somebody (one thread) has to: a port whose link is down
- * takes nothing until this has seen it up again. An interface that was deleted stays down. */
+ * takes nothing until this has seen it up again. An interface that was deleted stays down, also if one of its name is made anew. */
 bool nssm_port_link(struct nssm_port *p);
 /* Returns how many of m were taken (they are then the device's); the rest stay the caller's. Never blocks for longer than 10 ms,
  * whatever the driver does. 0 at once while the link is down. A frame that no device could send (longer than the MTU and two VLAN
@@ -93,7 +94,8 @@ uint32_t nssm_port_tx(struct nssm_port *p, uint32_t queue, void **m, uint32_t n)
 void nssm_frame_set_time(const struct nssm_port *p, void *m, uint64_t due_ns);
 /* Received frames; each is given back with nssm_frames_put of any pool (f may be NULL there). Never blocks. One thread a queue. */
 uint32_t nssm_port_rx(struct nssm_port *p, uint32_t queue, void **m, const uint8_t **data, uint32_t *len, uint32_t n);
-/* The device's own counters, for what the driver lost after taking it. */
+/* What the device lost after taking it, and what it could not receive. A vdev's own transmit errors are left out: most count what
+ * they did not take. */
 struct nssm_port_errors { uint64_t tx_errors, rx_missed, rx_errors; };
 void nssm_port_errors(struct nssm_port_errors *e, struct nssm_port *p);
 

@@ -30,7 +30,7 @@ static void test_parse(void **state)
 	        {"AbCd:Ef:1f.7", NSSM_DEV_PCI, "", "abcd:ef:1f.7"},
 	        {"af_packet:eth1", NSSM_DEV_AF_PACKET, "eth1", "af_packet:eth1"},
 	        {"af_packet:wlx00-1122@3", NSSM_DEV_AF_PACKET, "wlx00-1122@3", "af_packet:wlx00-1122@3"},
-	        {"af_xdp:eth1.100", NSSM_DEV_AF_XDP, "eth1.100", "net_af_xdp3,iface=eth1.100"},
+	        {"af_xdp:eth1.100", NSSM_DEV_AF_XDP, "eth1.100", "af_xdp:eth1.100"},
 	        {"tap:t0", NSSM_DEV_TAP, "t0", "net_tap3,iface=t0"},
 	        {"null", NSSM_DEV_NULL, "", "net_null3,no-rx=1"},
 	        {"ring", NSSM_DEV_RING, "", "net_ring3"},

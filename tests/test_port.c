@@ -7,9 +7,11 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +199,19 @@ static void receive_frames(
 		nssm_frames_put(NULL, m, n);
 		CHECK(nssm_now_ns() - since < 2000000000u, "frame %u of %u does not come", i, last);
 	}
+}
+
+/* Whether the port takes a frame. */
+static bool try_one(struct nssm_port *p, struct nssm_frames *f, uint32_t len)
+{
+	void *m;
+	uint8_t *data;
+	CHECK(nssm_frames_get(f, &m, &data, &len, 1));
+	fill(data, len, 0);
+	if (nssm_port_tx(p, 0, &m, 1) == 1)
+		return true;
+	nssm_frames_put(f, &m, 1);
+	return false;
 }
 
 /* --- DPDK's start --- */
@@ -448,6 +463,378 @@ static void case_open_fails(void)
 }
 CASE(open_fails)
 
+/* --- two processes --- */
+
+/* The other side: sends back what comes until the first frame says that it was the last. */
+static void memif_server(const char *dev, int ready)
+{
+	eal();
+	struct nssm_frames *f = open_frames(2048, 1522);
+	struct nssm_port *p = open_port(dev, 0, 1, 0);
+	CHECK(write(ready, "x", 1) == 1);
+	for (uint64_t since = nssm_now_ns(); !nssm_port_link(p); usleep(1000))
+		CHECK(nssm_now_ns() - since < 10000000000u, "nobody connects");
+	for (uint32_t i = 0; i < 20; i++) {
+		receive_frames(p, 0, 500 * i, 500 * i + 500, 1514);
+		send_frames(p, 0, f, 500 * i, 500 * i + 500, 1514);
+	}
+	pause(); /* until it is killed */
+}
+
+static void case_memif(void)
+{
+	char dir[] = "/tmp/test_port.XXXXXX", path[64], server[96], client[96];
+	int ready[2];
+	char c;
+	CHECK(mkdtemp(dir) != NULL);
+	snprintf(path, sizeof path, "%s/memif", dir);
+	snprintf(server, sizeof server, "memif:role=server,id=7,socket=%s", path);
+	snprintf(client, sizeof client, "memif:id=7,socket=%s", path);
+	CHECK(pipe(ready) == 0);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0)
+		memif_server(server, ready[1]);
+	close(ready[1]);
+	CHECK(read(ready[0], &c, 1) == 1);
+	eal();
+	struct nssm_frames *f = open_frames(2048, 1522);
+	struct nssm_port *p = open_port(client, 0, 1, 0);
+	for (uint64_t since = nssm_now_ns(); !nssm_port_link(p); usleep(1000))
+		CHECK(nssm_now_ns() - since < 10000000000u, "the server does not answer");
+	for (uint32_t i = 0; i < 20; i++) {
+		send_frames(p, 0, f, 500 * i, 500 * i + 500, 1514);
+		receive_frames(p, 0, 500 * i, 500 * i + 500, 1514);
+	}
+	/* The other side goes away in the middle. */
+	CHECK(kill(pid, SIGKILL) == 0 && wait_for(pid) == 128 + SIGKILL);
+	for (uint64_t since = nssm_now_ns(); nssm_port_link(p); usleep(1000)) {
+		try_one(p, f, 60);
+		CHECK(nssm_now_ns() - since < 10000000000u, "the link stays up");
+	}
+	CHECK(!try_one(p, f, 60));
+	nssm_port_close(&p);
+	nssm_frames_close(&f);
+	nssm_eal_stop();
+	unlink(path);
+	CHECK(rmdir(dir) == 0);
+}
+CASE(memif)
+
+/* --- kernel interfaces, in a network namespace that ends with the process --- */
+
+static void run(const char *cmd)
+{
+	CHECK(system(cmd) == 0, "%s", cmd);
+}
+
+/* A pair n0, n1, up, on which the kernel says nothing of its own accord. */
+static void in_namespace(void)
+{
+	if (geteuid() != 0 || unshare(CLONE_NEWNET) != 0) {
+		dprintf(terminal, "skipped: making a network namespace needs root\n");
+		_exit(SKIP);
+	}
+	run("ip link add n0 type veth peer name n1 && "
+	    "for i in n0 n1; do echo 1 >/proc/sys/net/ipv6/conf/$i/disable_ipv6 && ip link set $i up; done");
+}
+
+static void exchange(struct nssm_port *to, struct nssm_port *from, struct nssm_frames *f, uint32_t longest)
+{
+	for (uint32_t i = 0; i < 30; i++) {
+		send_frames(to, 0, f, 100 * i, 100 * i + 100, longest);
+		receive_frames(from, 0, 100 * i, 100 * i + 100, longest);
+	}
+}
+
+static uint32_t count_frames(struct nssm_port *p, uint32_t queue, uint32_t ms)
+{
+	uint32_t total = 0;
+	for (uint64_t end = nssm_now_ns() + ms * 1000000ull; nssm_now_ns() < end;) {
+		void *m[NSSM_BURST];
+		const uint8_t *data[NSSM_BURST];
+		uint32_t len[NSSM_BURST], n = nssm_port_rx(p, queue, m, data, len, NSSM_BURST);
+		nssm_frames_put(NULL, m, n);
+		total += n;
+	}
+	return total;
+}
+
+/* Waits until the link is as wanted, and sends meanwhile: no call may hang, and with the link down nothing is taken. */
+static void await_link(struct nssm_port *p, struct nssm_frames *f, bool up)
+{
+	uint64_t since = nssm_now_ns(), longest = 0;
+	while (nssm_port_link(p) != up) {
+		uint64_t t = nssm_now_ns();
+		try_one(p, f, 60);
+		t = nssm_now_ns() - t;
+		longest = t > longest ? t : longest;
+		CHECK(nssm_now_ns() - since < 5000000000u, "the link does not go %s", up ? "up" : "down");
+	}
+	/* 10 ms is what is promised; a busy machine may hold us up for longer. */
+	CHECK(longest < 1000000000u, "a call took %lu ns", (unsigned long)longest);
+	CHECK(up || !try_one(p, f, 60));
+}
+
+static void link_faults(const char *kind, uint32_t longest)
+{
+	char dev[32];
+	snprintf(dev, sizeof dev, "%s:n0", kind);
+	struct nssm_frames *f = open_frames(2048, 9022);
+	struct nssm_port *p = open_port(dev, 0, 1, 0);
+	snprintf(dev, sizeof dev, "%s:n1", kind);
+	struct nssm_port *other = open_port(dev, 1, 1, 0);
+	exchange(p, other, f, longest);
+	exchange(other, p, f, longest);
+	/* The other end, this end, and both again. */
+	run("ip link set n1 down");
+	await_link(p, f, false);
+	run("ip link set n1 up");
+	await_link(p, f, true);
+	run("ip link set n0 down");
+	for (int i = 0; i < 100; i++)
+		try_one(p, f, 60); /* before anybody asked for the link */
+	await_link(p, f, false);
+	run("ip link set n0 up");
+	await_link(p, f, true);
+	await_link(other, f, true);
+	/* What was kept while the link was down goes now. */
+	try_one(p, f, 60);
+	try_one(other, f, 60);
+	count_frames(p, 0, 50);
+	count_frames(other, 0, 50);
+	exchange(p, other, f, longest);
+	exchange(other, p, f, longest);
+	run("ip link del n0");
+	for (int i = 0; i < 100; i++)
+		try_one(p, f, 60);
+	await_link(p, f, false);
+	await_link(other, f, false);
+	CHECK(count_frames(p, 0, 10) == 0);
+	/* The name comes back, the interface does not. */
+	run("ip link add n0 type veth peer name n1 && ip link set n0 up && ip link set n1 up");
+	await_link(p, f, false);
+	struct nssm_port_errors e;
+	nssm_port_errors(&e, p);
+	nssm_port_close(&p);
+	nssm_port_close(&other);
+	nssm_frames_close(&f);
+}
+
+static void case_af_packet_faults(void)
+{
+	in_namespace();
+	eal();
+	link_faults("af_packet", 1514);
+	nssm_eal_stop();
+}
+CASE(af_packet_faults)
+
+/* A frame of len bytes with n tags (802.1ad outside, 802.1Q inside) comes out as it went in. */
+static void tagged(struct nssm_port *to, struct nssm_port *from, struct nssm_frames *f, uint32_t len, int n)
+{
+	static const uint8_t TAGS[8] = {0x88, 0xa8, 0x2f, 0xfe, 0x81, 0x00, 0x60, 0x07};
+	uint8_t want[1522], *data;
+	const uint8_t *got;
+	void *m;
+	fill(want, len, 1);
+	memcpy(want + 12, TAGS + 8 - 4 * n, 4 * (size_t)n);
+	memcpy(want + 12 + 4 * n, (const uint8_t[]){0x88, 0xb5}, 2);
+	CHECK(nssm_frames_get(f, &m, &data, &len, 1));
+	memcpy(data, want, len);
+	CHECK(nssm_port_tx(to, 0, &m, 1) == 1);
+	uint32_t got_len;
+	for (uint64_t since = nssm_now_ns(); nssm_port_rx(from, 0, &m, &got, &got_len, 1) == 0;)
+		CHECK(nssm_now_ns() - since < 2000000000u, "%d tags, %u bytes", n, len);
+	CHECK(got_len == len && memcmp(got, want, len) == 0, "%d tags, %u bytes", n, len);
+	nssm_frames_put(NULL, &m, 1);
+}
+
+static void case_af_packet(void)
+{
+	struct nssm_port_errors e;
+	in_namespace();
+	eal();
+	open_fails("af_packet:nosuch0", 1, 0, "interface nosuch0: there is none of this name");
+	open_fails("af_packet:n0", 1, 1501,
+	        "an MTU of 1501 is wanted, the interface has 1500: ip link set dev n0 mtu 1501");
+	struct nssm_frames *f = open_frames(2048, 9022);
+	struct nssm_port *p = open_port("af_packet:n0", 0, 1, 0), *other = open_port("af_packet:n1", 1, 1, 0);
+	const struct nssm_port_info *info = nssm_port_info(p);
+	CHECK(info->up && info->mtu == 1500 && info->line_bps == 0 && !info->rx_merged);
+	CHECK(strcmp(info->name, "af_packet:n0") == 0);
+	CHECK((info->mac[0] & 2) != 0 && memcmp(info->mac, nssm_port_info(other)->mac, 6) != 0);
+	exchange(p, other, f, 1514);
+	for (int n = 1; n <= 2; n++) {
+		tagged(p, other, f, 64, n);
+		tagged(other, p, f, 1400, n);
+	}
+	tagged(p, other, f, 1518, 1);
+	/* The kernel lets one tag go beyond the MTU, not two: taken, counted, and the next goes. */
+	CHECK(try_one(p, f, 1522));
+	exchange(p, other, f, 1514);
+	nssm_port_errors(&e, p);
+	CHECK(e.tx_errors == 1, "%lu", (unsigned long)e.tx_errors);
+	/* What this machine itself sends on n0 comes to n1 only. */
+	CHECK(count_frames(p, 0, 20) == 0);
+	run("ip addr add 192.0.2.1/24 dev n0");
+	const struct sockaddr_in to = {
+	        .sin_family = AF_INET, .sin_port = htons(9), .sin_addr = {htonl(0xc0000202)}};
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	CHECK(fd >= 0 && sendto(fd, "x", 1, 0, (const struct sockaddr *)&to, sizeof to) == 1);
+	close(fd);
+	CHECK(count_frames(p, 0, 20) == 0);
+	CHECK(count_frames(other, 0, 20) >= 1);
+	nssm_port_errors(&e, other);
+	CHECK(e.rx_missed == 0 && e.rx_errors == 0);
+	run("ip -d link show n0 | grep -q 'promiscuity 1'");
+	nssm_port_close(&p);
+	run("ip -d link show n0 | grep -q 'promiscuity 0'");
+	nssm_port_close(&other);
+
+	run("ip link set n0 mtu 9000 && ip link set n1 mtu 9000");
+	p = open_port("af_packet:n0", 0, 2, 9000);
+	other = open_port("af_packet:n1", 1, 1, 0);
+	CHECK(nssm_port_info(other)->mtu == 9000);
+	exchange(p, other, f, 9014);
+	/* Of two queues each frame comes to one. */
+	send_frames(other, 0, f, 0, 200, 9014);
+	uint32_t n = count_frames(p, 0, 50) + count_frames(p, 1, 50);
+	CHECK(n == 200, "%u", n);
+	nssm_port_close(&p);
+	nssm_port_close(&other);
+	nssm_frames_close(&f);
+	nssm_eal_stop();
+}
+CASE(af_packet)
+
+static void case_af_packet_not_root(void)
+{
+	in_namespace();
+	eal();
+	CHECK(setresuid(65534, 65534, 65534) == 0);
+	open_fails("af_packet:n0", 1, 0, "it needs root or CAP_NET_RAW");
+	open_fails("af_xdp:n0", 1, 0, "CAP_NET_ADMIN");
+}
+CASE(af_packet_not_root)
+
+static bool has_af_xdp(void)
+{
+	struct nssm_port *p;
+	struct nssm_dev d = parse("af_xdp:n0", 0);
+	const struct nssm_port_cfg cfg = {.n_queues = 1};
+	if (nssm_port_open(&p, &d, &cfg, &err) != 0) {
+		dprintf(terminal, "skipped: %s\n", err.msg);
+		return false;
+	}
+	nssm_port_close(&p);
+	return true;
+}
+
+static void case_af_xdp_faults(void)
+{
+	in_namespace();
+	eal();
+	if (!has_af_xdp())
+		_exit(SKIP);
+	link_faults("af_xdp", 1514);
+	nssm_eal_stop();
+}
+CASE(af_xdp_faults)
+
+static void case_af_xdp(void)
+{
+	in_namespace();
+	eal();
+	if (!has_af_xdp())
+		_exit(SKIP);
+	open_fails("af_xdp:n0", 2, 0, "2 queues are wanted, the interface has 1 (ethtool -L n0 combined 2)");
+	struct nssm_frames *f = open_frames(2048, 9022);
+	struct nssm_port *p = open_port("af_xdp:n0", 0, 1, 0), *other = open_port("af_packet:n1", 1, 1, 0);
+	CHECK(nssm_port_info(p)->up && nssm_port_info(p)->mtu == 1500);
+	open_fails("af_xdp:n0", 1, 0, "there is an XDP program on it already: ip link set dev n0 xdp off");
+	exchange(p, other, f, 1514);
+	exchange(other, p, f, 1514);
+	tagged(p, other, f, 1400, 1);
+	tagged(p, other, f, 1400, 2);
+	/* More than its rings hold. */
+	send_frames(p, 0, f, 0, 20000, 1514);
+	struct nssm_port_errors e;
+	nssm_port_errors(&e, p);
+	CHECK(e.tx_errors == 0, "%lu", (unsigned long)e.tx_errors);
+	nssm_port_close(&p);
+	nssm_port_close(&other);
+	run("ip link set n0 mtu 9000 && ip link set n1 mtu 9000");
+	open_fails("af_xdp:n0", 1, 0, "or use af_packet:n0");
+	run("ip link set n0 mtu 3400 && ip link set n1 mtu 3400");
+	p = open_port("af_xdp:n0", 0, 1, 0);
+	other = open_port("af_packet:n1", 1, 1, 0);
+	exchange(p, other, f, 3414);
+	exchange(other, p, f, 3414);
+	nssm_port_close(&p);
+	nssm_port_close(&other);
+	nssm_frames_close(&f);
+	nssm_eal_stop();
+}
+CASE(af_xdp)
+
+/* A process that is killed leaves no XDP program, and the next one can have the interface. */
+static void case_af_xdp_killed(void)
+{
+	int ready[2];
+	char c;
+	in_namespace();
+	CHECK(pipe(ready) == 0);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		eal();
+		if (!has_af_xdp())
+			_exit(SKIP);
+		open_port("af_xdp:n0", 0, 1, 0);
+		CHECK(system("ip -d link show n0 | grep -q xdp") == 0);
+		CHECK(write(ready[1], "x", 1) == 1);
+		pause();
+	}
+	close(ready[1]);
+	if (read(ready[0], &c, 1) == 1)
+		CHECK(kill(pid, SIGKILL) == 0);
+	int rc = wait_for(pid);
+	if (rc == SKIP)
+		_exit(SKIP);
+	CHECK(rc == 128 + SIGKILL, "%d", rc);
+	for (int i = 0; system("ip -d link show n0 | grep -q xdp") == 0; i++) {
+		CHECK(i < 200, "the program stays");
+		usleep(10000);
+	}
+	eal();
+	struct nssm_port *p = open_port("af_xdp:n0", 0, 1, 0);
+	nssm_port_close(&p);
+	nssm_eal_stop();
+}
+CASE(af_xdp_killed)
+
+static void case_tap(void)
+{
+	in_namespace();
+	eal();
+	struct nssm_frames *f = open_frames(2048, 1522);
+	struct nssm_port *p = open_port("tap:t0", 0, 1, 0);
+	run("echo 1 >/proc/sys/net/ipv6/conf/t0/disable_ipv6 && ip link set t0 up");
+	struct nssm_port *other = open_port("af_packet:t0", 1, 1, 0);
+	await_link(p, f, true);
+	CHECK(nssm_port_info(p)->line_bps == 0);
+	count_frames(other, 0, 20);
+	exchange(p, other, f, 1514);
+	exchange(other, p, f, 1514);
+	nssm_port_close(&other);
+	nssm_port_close(&p);
+	CHECK(system("ip link show t0 2>/dev/null") != 0, "t0 is left");
+	nssm_frames_close(&f);
+	nssm_eal_stop();
+}
+CASE(tap)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -459,6 +846,14 @@ int main(void)
 	        cmocka_unit_test(test_null),
 	        cmocka_unit_test(test_ring),
 	        cmocka_unit_test(test_open_fails),
+	        cmocka_unit_test(test_memif),
+	        cmocka_unit_test(test_af_packet),
+	        cmocka_unit_test(test_af_packet_faults),
+	        cmocka_unit_test(test_af_packet_not_root),
+	        cmocka_unit_test(test_af_xdp),
+	        cmocka_unit_test(test_af_xdp_faults),
+	        cmocka_unit_test(test_af_xdp_killed),
+	        cmocka_unit_test(test_tap),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
