@@ -24,7 +24,7 @@
  *          not there or is no capture is an error before the first packet. A pass that gives no packet at all is an error, which
  *          says where the packets went.
  * Memory : taken when a capture is opened; with `client` tables grow with the clients, as session.h says. Nothing a packet.
- * Checked: tests/test_reader.c, tests/reader.py (capinfos, tcpdump, mergecap, tshark)                                       */
+ * Checked: tests/test_reader.c, tests/reader.py (capinfos, tcpdump, mergecap, tshark), tests/fuzz/fuzz_reader.c              */
 #ifndef NSSM_READER_H
 #define NSSM_READER_H
 

@@ -62,6 +62,12 @@ def capture_seeds():
     yield "loop.pcap", pcap(">", 0xA1B2C3D4, 108, [b"\0\0\0\2" + IP4, b"\0\0\0\x18" + IP6])
 
 
+def reader_seeds():
+    """Two captures of the same length, and how they are read."""
+    for i, (name, data) in enumerate(capture_seeds()):
+        yield name, data + data + bytes([i * 37 & 0xFF])
+
+
 def corpus(n_tokens, want_even):
     """The layout that model/corpus.c describes, two sessions, written without it."""
     names = [str(i) for i in range(256)] + ["<|unk|>", "<|endoftext|>", "<|padding|>", "<|pkt|>", "<|web|>"]
@@ -145,7 +151,8 @@ def neigh_seeds():
 
 
 def main():
-    for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds, "neigh": neigh_seeds}.items():
+    for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds, "neigh": neigh_seeds,
+                        "reader": reader_seeds}.items():
         folder = os.path.join(sys.argv[1], name)
         os.makedirs(folder, exist_ok=True)
         for file, data in seeds():
