@@ -1,10 +1,13 @@
 /* stats — what a run counts, as one snapshot that everyone who shows it reads: the terminal view, the metrics page, telemetry,
- * JSON. Each engine writes its own struct nssm_counters with relaxed stores; nssm_stats_add sums them up.
- * Conservation: made = sent + sum(dropped) at every moment but for the burst in hand; left is what was known and never became due. */
+ * JSON. Each engine writes its own struct nssm_counters with relaxed stores; nssm_counters_add sums them up (relaxed
+ * loads: from any thread).
+ * Conservation: made = sent + sum(dropped) at every moment but for the burst in hand; left is what was known and never became due.
+ * Checked: tests/test_stats.c                                                                                               */
 #ifndef NSSM_STATS_H
 #define NSSM_STATS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include <jansson.h>
@@ -69,9 +72,49 @@ struct nssm_stats {
 	struct { char name[32]; bool up; uint64_t line_bps; uint64_t arp_replies, nd_replies; } port[NSSM_PORTS_MAX];
 };
 
+/* One number of struct nssm_stats: for whoever shows them all. What is here is in the JSON, on the metrics page and in telemetry. */
+enum nssm_stat_kind { NSSM_STAT_COUNTER, NSSM_STAT_COUNTER_NS, NSSM_STAT_GAUGE };
+struct nssm_stat_field {
+	const char *group, *key; /* JSON: .group.key */
+	const char *metric;      /* OpenMetrics: netssm_<metric>[_total]; ends in _seconds for ns, in _bytes for bytes */
+	const char *help;        /* a sentence without its dot */
+	enum nssm_stat_kind kind;
+	size_t offset;           /* of the uint64_t in struct nssm_stats */
+};
+/* Those of a group stand together. Those of group "measure" mean something only if s->measuring. */
+const struct nssm_stat_field *nssm_stats_fields(size_t *n);
+uint64_t nssm_stats_value(const struct nssm_stats *s, const struct nssm_stat_field *f);
+
 void nssm_counters_add(struct nssm_counters *into, const struct nssm_counters *from);
 uint64_t nssm_dropped(const struct nssm_counters *c);
-/* Everything as JSON, with rates over the whole run and percentiles; new reference. */
+/* made - sent - dropped: the burst in hand; 0 where the snapshot caught a counter too early. */
+uint64_t nssm_in_hand(const struct nssm_counters *c);
+/* Events a second; 0 for no time. */
+double nssm_per_s(uint64_t n, double s);
+/* Bits a second on layer 2 (frame + 4 bytes FCS) and 1 (+ 20 bytes preamble and gap). */
+double nssm_l2_bps(uint64_t bytes, uint64_t packets, double s);
+double nssm_l1_bps(uint64_t bytes, uint64_t packets, double s);
+/* Packets sent for each packet of a session; 0 before the first. */
+double nssm_clone_factor(const struct nssm_counters *c);
+/* Lost of those whose fate is known; 0 if there are none. */
+double nssm_loss_share(const struct nssm_measure_counters *c);
+
+/* Everything as JSON; new reference, NULL out of memory. Every key is always there, in this order; no number is NaN or infinite.
+ *   source, rate, live, paused, stopping, elapsed_s, engines
+ *   packets   {made, sent, dropped, left, in_hand}       made = sent + dropped + in_hand
+ *   bytes     {sent}                                     wire lengths without FCS
+ *   dropped   {queue_full, link_down, too_long, no_reader, error}   (nssm_drop_name)
+ *   rates     {pps, bps_l2, bps_l1}                      sent, over the whole run
+ *   late_ns   {count, min, mean, p50, p99, p999, max}    zeros if count is 0
+ *   sessions  {begun, done, packets, flows}              of the model or the captures
+ *   clones    {begun, done, alive, waiting, flows, factor}
+ *   engine    {starved, starved_ns, time_back, untracked, opaque_flows, folded, ring_used, ring_size}
+ *   arena     {used, bytes, spilled_bytes, bank_sessions, bank_bytes, bank_evicted}
+ *   feed      {tokens, packets, bytes, rejected, repaired, filtered, too_long, truncated, waits, waits_ns, parked, sessions_begun,
+ *              sessions_done, done, tokens_per_s, packets_per_s}
+ *   ports     [{name, up, line_bps, sent, bytes, received, pps, bps_l2, arp_replies, nd_replies}]
+ *   measure   null, or {matched, lost, duplicate, reordered, unmatched, loss_share, latency_ns {as late_ns}}
+ * What is no UTF-8 in names is replaced. Counts above 2^63-1 are shown as that.                                               */
 json_t *nssm_stats_json(const struct nssm_stats *s);
 
 #endif
