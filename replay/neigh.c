@@ -73,14 +73,6 @@ static void put16(uint8_t *p, uint32_t v)
 	p[1] = (uint8_t)v;
 }
 
-static uint64_t get64(const uint8_t *p)
-{
-	uint64_t v = 0;
-	for (int i = 0; i < 8; i++)
-		v = v << 8 | p[i];
-	return v;
-}
-
 static bool is_zero(const uint8_t *p, size_t n)
 {
 	return memcmp(p, zeros, n) == 0;
@@ -120,27 +112,6 @@ void nssm_neigh_own(struct nssm_neigh *n, const uint8_t *addr, int ip_version)
 		__atomic_fetch_add(&n->stats.own_full, 1, __ATOMIC_RELAXED);
 }
 
-/* A network's numbers count up from its base and, being at most 2^32 of an aligned network, never carry into the upper half. */
-static bool pool_has(const struct nssm_pool *p, const uint8_t *addr, int v)
-{
-	if (p->ip_version != (v == V4 ? 4 : 6))
-		return false;
-	for (uint32_t i = 0; i < p->n_nets; i++) {
-		const uint8_t *base = p->net[i].base;
-		uint64_t from;
-		if (v == V4)
-			from = ((uint64_t)get16(addr) << 16 | get16(addr + 2)) -
-			       ((uint64_t)get16(base) << 16 | get16(base + 2));
-		else if (memcmp(addr, base, 8) == 0)
-			from = get64(addr + 8) - get64(base + 8);
-		else
-			continue;
-		if (from < p->net[i].n)
-			return true;
-	}
-	return false;
-}
-
 static const uint8_t *self(const struct nssm_neigh *n, int v)
 {
 	return v == V4 ? n->cfg.self4 : n->cfg.self6;
@@ -156,9 +127,12 @@ static bool answers_for(const struct nssm_neigh *n, const uint8_t *addr, int v)
 		return true;
 	if (v == V6 && memcmp(addr, n->local6, 16) == 0)
 		return true;
-	for (int i = 0; i < n->cfg.n_pools; i++)
-		if (pool_has(n->cfg.pool[i], addr, v))
+	for (int i = 0; i < n->cfg.n_pools; i++) {
+		uint64_t number;
+		if (n->cfg.pool[i]->ip_version == (v == V4 ? 4 : 6) &&
+		        nssm_pool_number(&number, n->cfg.pool[i], addr))
 			return true;
+	}
 	return n->own != NULL && nssm_addrset_has(n->own, whole, v == V4 ? 4 : 6);
 }
 
@@ -488,14 +462,12 @@ static const uint8_t *asker(const struct nssm_neigh *n, int v, uint8_t room[16])
 		return self(n, v);
 	for (int i = 0; i < n->cfg.n_pools; i++) {
 		const struct nssm_pool *p = n->cfg.pool[i];
-		if (p->ip_version != (v == V4 ? 4 : 6) || p->n_addrs == 0)
-			continue;
 		/* The first, or the second if the first is the gateway's. */
-		memcpy(room, p->net[0].base, 16);
-		if (!answers_for(n, room, v))
-			room[v == V4 ? 3 : 15]++;
-		if (answers_for(n, room, v))
-			return room;
+		for (uint64_t k = 0; p->ip_version == (v == V4 ? 4 : 6) && k < 2 && k < p->n_addrs; k++) {
+			nssm_pool_addr(room, p, k);
+			if (answers_for(n, room, v))
+				return room;
+		}
 	}
 	return n->own != NULL ? nssm_addrset_first(n->own, v == V4 ? 4 : 6) : NULL;
 }

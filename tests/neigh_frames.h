@@ -138,24 +138,13 @@ static inline struct frame advert(const uint8_t *target, const uint8_t *dst, uin
 	return f;
 }
 
-/* 198.18.0.1 to .254 and 2001:db8:1::1 on. */
-static inline void pools(struct nssm_pool p[2])
-{
-	memset(p, 0, 2 * sizeof *p);
-	p[0].ip_version = 4;
-	p[1].ip_version = 6;
-	p[0].n_nets = p[1].n_nets = 1;
-	p[0].n_addrs = p[0].net[0].n = 254;
-	p[1].n_addrs = p[1].net[0].n = 0xffffffffu;
-	memcpy(p[0].net[0].base, dut4, 4);
-	memcpy(p[1].net[0].base, dut6, 16);
-}
-
-static struct nssm_pool pool[2];
-
 static inline struct nssm_neigh_cfg base_cfg(void)
 {
-	pools(pool);
+	static struct nssm_pool pool[2];
+	struct nssm_err err;
+	memset(pool, 0, sizeof pool);
+	assert_int_equal(nssm_pool_add(&pool[0], "198.18.0.0/24", &err), 0);
+	assert_int_equal(nssm_pool_add(&pool[1], "2001:db8:1::/48", &err), 0);
 	struct nssm_neigh_cfg cfg = {.pool = {&pool[0], &pool[1]}, .n_pools = 2};
 	memcpy(cfg.src_mac, our_mac, 6);
 	return cfg;

@@ -23,18 +23,17 @@ static struct nssm_neigh *open_with(uint8_t flags)
 	static struct nssm_pool pool[2];
 	struct nssm_neigh_cfg cfg = {
 	        .src_mac = {2, 0, 0, 0, 0, 2}, .pool = {&pool[0], &pool[1]}, .n_pools = 2};
-	static const uint8_t net4[4] = {10, 0, 0, 1}, net6[16] = {0x20, 1, 0x0d, 0xb8, [15] = 1};
-	for (int v = 0; v < 2; v++) {
-		pool[v] = (struct nssm_pool){.ip_version = v == 0 ? 4 : 6, .n_nets = 1, .n_addrs = 254};
-		pool[v].net[0].n = 254;
-		memcpy(pool[v].net[0].base, v == 0 ? net4 : net6, v == 0 ? 4 : 16);
-	}
+	static const uint8_t first4[4] = {10, 0, 0, 1}, first6[16] = {0x20, 1, 0x0d, 0xb8, [15] = 1};
+	struct nssm_err err;
+	if (pool[0].n_nets == 0)
+		require(nssm_pool_add(&pool[0], "10.0.0.0/24", &err) == 0 &&
+		        nssm_pool_add(&pool[1], "2001:db8::/120", &err) == 0);
 	if ((flags & SELF) != 0) {
 		memcpy(cfg.self4, (uint8_t[]){10, 0, 0, 9}, 4);
-		memcpy(cfg.self6, net6, 16);
+		memcpy(cfg.self6, first6, 16);
 	}
 	if ((flags & GATEWAYS) != 0) {
-		memcpy(cfg.gateway4, net4, 4);
+		memcpy(cfg.gateway4, first4, 4);
 		memcpy(cfg.gateway6, (uint8_t[16]){0xfe, 0x80, [15] = 1}, 16);
 	}
 	cfg.n_vlan = flags & 3u;
@@ -44,7 +43,6 @@ static struct nssm_neigh *open_with(uint8_t flags)
 	cfg.vlan[1] = 6;
 	cfg.own_max = (flags & OWNED) != 0 ? 3 : 0;
 	struct nssm_neigh *n;
-	struct nssm_err err;
 	require(nssm_neigh_open(&n, &cfg, &err) == 0);
 	return n;
 }
