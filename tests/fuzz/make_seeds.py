@@ -150,9 +150,27 @@ def neigh_seeds():
     yield "tags", b"\x02" + struct.pack(">H", len(tagged)) + tagged
 
 
+def measure_seeds():
+    """As fuzz_measure.c reads them: a first byte, then steps. The frame last sent comes back, twice, and is taken back."""
+    sent, received, unsent, expire = 4 << 2, 1, 2, 3
+    tcp = bytes.fromhex("45000040000140004006000001020304050607081234005000000001000000025010200000000000") + bytes(range(24))
+    udp6 = bytes.fromhex("6000000000251140" + "20010db8" + "00" * 11 + "01" + "20010db8" + "00" * 11 + "02"
+                         + "1234003500250001") + bytes(range(29))
+    ping = bytes.fromhex("4500002400010000400100000102030405060708" "0800f7fe00010001") + b"12345678"
+    frames = {"tcp": ETH + b"\x08\x00" + tcp, "udp6": ETH + b"\x81\x00\x00\x07\x86\xdd" + udp6,
+              "ping": ETH + b"\x08\x00" + ping}
+    last = b"\xff\xff"
+    for name, frame in frames.items():
+        steps = [bytes([sent, 0]) + struct.pack(">H", len(frame)) + frame, bytes([received, 0]) + last, bytes([received, 0]) + last,
+                 bytes([sent, 1]) + last, bytes([unsent, 0]) + last, bytes([sent, 1]) + last, bytes([expire | 28, 0, 0, 0])]
+        for flags, suffix in ((1, ""), (12, "-signed")):
+            yield name + suffix, bytes([flags]) + b"".join(steps)
+
+
 def main():
     for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds, "neigh": neigh_seeds,
-                        "reader": reader_seeds}.items():
+                        "reader": reader_seeds,
+                        "measure": measure_seeds}.items():
         folder = os.path.join(sys.argv[1], name)
         os.makedirs(folder, exist_ok=True)
         for file, data in seeds():
