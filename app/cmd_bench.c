@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "app/bench_net.h"
 #include "app/cmd.h"
 #include "app/options.h"
 #include "app/progress.h"
@@ -130,7 +132,7 @@ static int open_model(struct bench *b, const struct nssm_conf *conf, struct nssm
 	return alloc_all(b, err);
 }
 
-static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct nssm_err *err)
+static int bench_model(const struct nssm_conf *conf, struct nssm_err *err)
 {
 	struct bench b = {0};
 	int rc = open_model(&b, conf, err);
@@ -157,16 +159,42 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 	return rc;
 }
 
+static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct nssm_err *err)
+{
+	const char *what = n_pos > 0 ? pos[0] : "model";
+	const char *const *captures = pos + 1;
+	size_t n = n_pos > 1 ? (size_t)n_pos - 1 : 0;
+	if (strcmp(what, "wire") == 0)
+		return nssm_bench_wire(captures, n, err);
+	if (strcmp(what, "pcap") == 0)
+		return nssm_bench_pcap(captures, n, access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", err);
+	if (n > 0)
+		return nssm_err_set(err, NSSM_EARG, "bench %.40s: takes no captures, found %.100s", what, captures[0]);
+	if (strcmp(what, "pace") == 0)
+		return nssm_bench_pace(err);
+	if (strcmp(what, "model") == 0)
+		return bench_model(conf, err);
+	return nssm_err_set(err, NSSM_EARG, "bench: expected model, wire, pace or pcap, found %.60s", what);
+}
+
 const struct nssm_cmd nssm_cmd_bench = {
 	.name = "bench",
-	.usage = "bench [--config FILE] [--threads N] [--level LEVEL] [--batch N] [--seq-tokens N] [--lanes N]",
-	.summary = "measure training and generation speed on this machine",
-	.details = "Random weights and tokens of the given sizes; each figure is the median of 5 runs of at least half a second, with the\n"
+	.usage = "bench [model | wire [CAPTURE...] | pace | pcap [CAPTURE...]] [flags]",
+	.summary = "measure how fast this machine trains, generates and sends",
+	.details = "  model  training and generation (the default)\n"
+		   "  wire   one lcore into net_null at top speed: a loop that only copies packets and patches addresses, ports, numbers\n"
+		   "         and checksums, then the whole pipeline with 1,000 and 1,000,000 clones alive\n"
+		   "  pace   100,000 packets a second with exponential gaps: how late they leave\n"
+		   "  pcap   clones into a capture on a tmpfs\n"
+		   "\n"
+		   "Packets come from the captures that are named, or are made up: 66 to 1,514 bytes, 1,090 on average.\n"
+		   "\n"
+		   "Model: random weights and tokens of the given sizes; each figure is the median of 5 runs of at least half a second, with the\n"
 		   "slowest and the fastest and the machine's load average beside it. Sampling and packet work are not in it.\n"
 		   "\n"
 		   "  netssm bench --config conf/small.yaml\n"
 		   "  netssm bench --config conf/paper.yaml --batch 1 --seq-tokens 2048\n",
 	.bit = NSSM_CMD_BENCH,
-	.max_pos = 0,
+	.max_pos = 16,
 	.run = run,
 };

@@ -14,16 +14,13 @@
 #include "base/err.h"
 #include "model/generator.h"
 #include "replay/clone.h"
+#include "replay/decode.h"
 #include "replay/measure.h"
 #include "replay/neigh.h"
 #include "replay/port.h"
 #include "replay/reader.h"
 #include "replay/schedule.h"
 #include "replay/stats.h"
-
-#define NSSM_END_N (NSSM_END_STOPPED + 1)
-/* "eot", "packets", "tokens", "stopped" */
-const char *nssm_end_name(enum nssm_end_reason end);
 
 /* How often a session is played.
  *   ONCE        as it comes. Nothing is kept, captures of any size are streamed.
@@ -58,7 +55,7 @@ struct nssm_pipeline_cfg {
 	/* source: exactly one of the two */
 	const struct nssm_model_card *card;   /* with model and gen; borrowed until close, as all pointers here */
 	const struct nssm_mamba2 *model;
-	const struct nssm_generator_cfg *gen; /* emit, progress and ready are the pipeline's; n_sessions UINT64_MAX: without end */
+	const struct nssm_generator_cfg *gen; /* emit, progress, ready, stop and n_parkings are the pipeline's; n_sessions UINT64_MAX: without end */
 	enum nssm_fill fill;
 	uint64_t lead_packets;                /* live: how far a session may be ahead of the wire; 0: 4096 */
 	const struct nssm_reader_cfg *reader;
@@ -116,17 +113,7 @@ int nssm_pipeline_set_rate(struct nssm_pipeline *p, const struct nssm_rate *rate
 int nssm_pipeline_pause(struct nssm_pipeline *p, bool pause, struct nssm_err *err);
 void nssm_pipeline_stats(struct nssm_pipeline *p, struct nssm_stats *s);
 
-/* Figures by label; after the run. */
-struct nssm_label_stats {
-	uint64_t sessions, flows, tokens;
-	uint64_t made;                        /* of the source: packets + all rejected */
-	uint64_t packets, bytes;              /* good ones, played once or more */
-	uint64_t sent, sent_bytes;            /* all plays */
-	uint64_t cut;                         /* of those, shortened by snaplen */
-	uint64_t rejected[NSSM_PKT_N_REASONS];
-	uint64_t repaired[NSSM_REPAIR_N_BITS];
-	uint64_t end[NSSM_END_N];
-};
+/* Figures by label (decode.h); after the run. */
 uint32_t nssm_pipeline_n_labels(const struct nssm_pipeline *p);
 const char *nssm_pipeline_label(const struct nssm_pipeline *p, uint32_t label_idx);
 void nssm_pipeline_label_stats(const struct nssm_pipeline *p, uint32_t label_idx, struct nssm_label_stats *s);

@@ -59,13 +59,6 @@ struct nssm_render {
 	uint8_t frame[NSSM_FRAME_MAX];
 };
 
-const char *nssm_end_name(enum nssm_end_reason end)
-{
-	static const char *const name[NSSM_END_N] = {"none", "eot", "packets", "tokens", "stopped"};
-	assert((unsigned)end < NSSM_END_N);
-	return name[end];
-}
-
 /* --- flows ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t hash_bytes(const void *data, size_t n)

@@ -17,11 +17,9 @@
 #include "base/err.h"
 #include "model/generator.h"
 #include "model/packet.h"
+#include "replay/decode.h"
 #include "replay/merge.h"
 
-#define NSSM_END_N (NSSM_END_STOPPED + 1)
-/* "eot", "packets", "tokens", "stopped" */
-const char *nssm_end_name(enum nssm_end_reason end);
 
 struct nssm_render_cfg {
 	const struct nssm_model_card *card;     /* borrowed until close */

@@ -543,6 +543,11 @@ int nssm_sched_change(struct nssm_sched *s, const struct nssm_rate *rate, uint64
 	return 0;
 }
 
+uint64_t nssm_sched_stream_at(const struct nssm_sched *s, uint64_t now_ns)
+{
+	return s->rate.kind == NSSM_RATE_SPEED ? stream_at(s, work_at(s, now_ns)) : s->stream_ns;
+}
+
 static void put_off(uint64_t *ns, uint64_t by_ns)
 {
 	*ns = *ns < END_NS && by_ns < END_NS - *ns ? *ns + by_ns : END_NS;

@@ -83,6 +83,8 @@ uint64_t nssm_sched_next(struct nssm_sched *s, uint64_t stream_ns, uint32_t wire
 int nssm_sched_change(struct nssm_sched *s, const struct nssm_rate *rate, uint64_t now_ns, uint64_t stream_ns, struct nssm_err *err);
 /* Time stood still for by_ns: all that comes is that much later. */
 void nssm_sched_shift(struct nssm_sched *s, uint64_t by_ns);
+/* Where the stream stands at now_ns: with original and x by the clock, never before the last packet given out; else the last packet's. */
+uint64_t nssm_sched_stream_at(const struct nssm_sched *s, uint64_t now_ns);
 
 /* UINT64_MAX where it would not fit. */
 uint64_t nssm_loop_start(uint64_t n, uint64_t duration_ns, uint64_t gap_ns);

@@ -26,6 +26,8 @@ int nssm_tape_builder_open(struct nssm_tape_builder **out, struct nssm_arena *ar
 		return nssm_err_set(err, NSSM_ENOMEM, "tapes: no memory");
 	b->arena = arena;
 	b->tapes_max = cfg->tapes_max;
+	b->client_nets = cfg->client_nets;
+	b->server_nets = cfg->server_nets;
 	int rc = nssm_table_open(&b->table, cfg->flows_max, err);
 	if (rc == 0) {
 		b->tapes = calloc((size_t)cfg->tapes_max + 1, sizeof *b->tapes);
@@ -316,7 +318,7 @@ int nssm_tape_append(struct nssm_tape_builder *b, struct nssm_tape *t, uint64_t 
 	/* From here on nothing fails. */
 	struct nssm_rec rec;
 	fill_rec(&rec, &l, len, stored, wirelen);
-	rec.t_ns = t_ns < t->duration_ns ? t->duration_ns : t_ns;
+	rec.t_ns = t->last != NULL && t_ns < t->duration_ns ? t->duration_ns : t_ns;
 	if (l.addr_len != 0) {
 		rec.flow = nssm_flow_of(b, t, &dir, &l, frame);
 		rec.dir = rec.flow != NULL ? (uint8_t)dir : 0;

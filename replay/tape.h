@@ -31,6 +31,8 @@
 
 enum nssm_role { NSSM_ROLE_CLIENT, NSSM_ROLE_SERVER, NSSM_ROLE_FIXED };
 
+struct nssm_pool;
+
 struct nssm_endpoint {
 	struct nssm_endpoint *next; /* in order of first appearance */
 	uint8_t addr[16];           /* IPv4: the first 4 bytes, the rest 0 */
@@ -139,6 +141,8 @@ struct nssm_tape_builder;
 struct nssm_tape_cfg {
 	uint32_t tapes_max;    /* tapes there may be at a time */
 	uint32_t flows_max;    /* flows and endpoints of open tapes in the lookup table */
+	const struct nssm_pool *client_nets, *server_nets; /* [2] (IPv4, IPv6), borrowed until close; NULL: none. Addresses in them have
+	                          that role whoever began */
 };
 int nssm_tape_builder_open(struct nssm_tape_builder **b, struct nssm_arena *arena, const struct nssm_tape_cfg *cfg, struct nssm_err *err);
 void nssm_tape_builder_close(struct nssm_tape_builder **b); /* and all its tapes */

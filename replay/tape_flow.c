@@ -2,6 +2,8 @@
 
 #include <assert.h>
 
+#include "replay/clone.h"
+
 enum { PROTO_TCP = 6, PROTO_UDP = 17 };
 enum { SYN = 2, RST = 4, FIN = 1, ACK = 16 };
 enum { SEEN_SYN = 1, SEEN_SYN_ACK = 2, SEEN_FIN = 4, SEEN_RST = 16 };
@@ -15,11 +17,26 @@ const char *nssm_opaque_name(int opaque)
 
 /* --- endpoints --- */
 
+/* What the user says of an address's side holds, whoever began. */
+static int told_role(const struct nssm_tape_builder *b, const uint8_t *addr, int ip_version, int role)
+{
+	int v = ip_version == 6;
+	uint64_t number;
+	if (role == NSSM_ROLE_FIXED)
+		return role;
+	if (b->client_nets != NULL && nssm_pool_number(&number, &b->client_nets[v], addr))
+		return NSSM_ROLE_CLIENT;
+	if (b->server_nets != NULL && nssm_pool_number(&number, &b->server_nets[v], addr))
+		return NSSM_ROLE_SERVER;
+	return role;
+}
+
 static struct nssm_endpoint *new_endpoint(
         struct nssm_tape_builder *b, struct nssm_tape *t, const uint8_t *addr, int ip_version, int role)
 {
 	struct nssm_endpoint *e = nssm_tape_meta(b, t, sizeof *e);
 	bool v6 = ip_version == 6;
+	role = told_role(b, addr, ip_version, role);
 	memcpy(e->addr, addr, v6 ? 16 : 4);
 	e->ip_version = (uint8_t)ip_version;
 	e->role = (uint8_t)role;
@@ -55,6 +72,7 @@ static struct nssm_endpoint *flow_end(
         struct nssm_tape_builder *b, struct nssm_tape *t, const uint8_t *addr, int ip_version, int role)
 {
 	struct nssm_row *r = nssm_table_endpoint(&b->table, t, addr, ip_version);
+	role = told_role(b, addr, ip_version, role);
 	if (r == NULL) {
 		struct nssm_endpoint *e = new_endpoint(b, t, addr, ip_version, role);
 		nssm_table_add_endpoint(&b->table, t, e, false);

@@ -1,5 +1,5 @@
 /* render_tool IN.pcap OUT.pcap SESSIONS SEED PER_MILLE — a stand-in for a model that has learnt something:
- * the capture's tokens, with some replaced at random, rendered as a generator's blocks would be. Prints: made
+ * the capture's tokens, with some replaced at random, played as a generator's blocks would be. Prints: made
  * packets rejected. */
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 
 #include "base/philox.h"
 #include "replay/capture.h"
-#include "replay/render.h"
+#include "tests/engine_fixture.h"
 
 static struct nssm_model_card card;
 
@@ -42,8 +42,8 @@ static uint16_t *tokens_of(const char *path, size_t *n_out, struct nssm_err *err
 	return err->code == 0 ? t : NULL;
 }
 
-static int render(struct nssm_render *r, const struct nssm_generator_cfg *gen, const uint16_t *clean,
-        size_t n, uint32_t per_mille)
+static int render(struct engine_fixture *x, const struct nssm_generator_cfg *gen, const uint16_t *clean, size_t n,
+        uint32_t per_mille, struct nssm_err *err)
 {
 	uint16_t *t = calloc(n, sizeof *t);
 	uint64_t start = 0;
@@ -67,7 +67,8 @@ static int render(struct nssm_render *r, const struct nssm_generator_cfg *gen, c
 			        .n_tokens = (uint32_t)k,
 			        .token = t + i,
 			        .end = i + k == n ? NSSM_END_EOT : NSSM_END_NONE};
-			rc = nssm_render_emit(r, &b);
+			uint64_t next = s + 1 < gen->n_sessions ? nssm_generator_start(gen, s + 1, start) : UINT64_MAX;
+			rc = fx_tokens(x, &b, next, err);
 			i += k;
 		}
 	}
@@ -99,21 +100,26 @@ int main(int argc, char **argv)
 	        .label_weight = &weight,
 	        .n_mix = 1,
 	        .sessions_per_s = 1};
-	const struct nssm_render_cfg cfg = {.card = &card,
-	        .gen = &gen,
-	        .fill = NSSM_FILL_RANDOM,
-	        .epoch_ns = 1700000000000000000u,
-	        .pcap_out = argv[2]};
-	struct nssm_render *r;
-	if (nssm_render_open(&r, &cfg, &err) != 0)
+	static const char *const label_name[1] = {"web"};
+	struct engine_fixture x = {.pipe = {.card = &card,
+	                                   .gen = &gen,
+	                                   .seed = gen.seed,
+	                                   .n_plays = 1,
+	                                   .fill = NSSM_FILL_RANDOM,
+	                                   .epoch_ns = 1700000000000000000u,
+	                                   .pcap_out = argv[2]},
+	        .label = label_name,
+	        .n_labels = 1,
+	        .n_decodes = 2,
+	        .arena = {.bytes = 256u << 20}};
+	if (fx_open(&x, &err) != 0 || render(&x, &gen, t, n, (uint32_t)atoi(argv[5]), &err) != 0 || fx_finish(&x, &err) != 0)
 		return die(&err);
-	if (render(r, &gen, t, n, (uint32_t)atoi(argv[5])) != 0)
-		return die(nssm_render_error(r));
-	if (nssm_render_finish(r, &err) != 0)
-		return die(&err);
-	struct nssm_render_stats s = nssm_render_total(r);
-	printf("%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", s.made, s.packets, nssm_render_rejected(&s));
-	nssm_render_close(&r);
+	const struct nssm_label_stats *s = nssm_engine_label(x.engine, 0);
+	uint64_t rejected = 0;
+	for (int i = 0; i < NSSM_PKT_N_REASONS; i++)
+		rejected += s->rejected[i];
+	printf("%" PRIu64 " %" PRIu64 " %" PRIu64 "\n", s->made, s->sent, rejected);
+	fx_close(&x);
 	free(t);
 	return 0;
 }

@@ -1,0 +1,289 @@
+#include "replay/engine.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/measure.h"
+#include "replay/engine_priv.h"
+
+#define TICK_NS        2000000u /* sinks are looked after this often */
+#define GAP_NS         5000u    /* no two readings of the clock are further apart, unless the thread was not running */
+#define VIRTUAL_BURSTS 64       /* a turn in virtual time */
+
+uint64_t engine_now(const struct nssm_engine *e)
+{
+	uint64_t t0 = atomic_load_explicit(&e->cfg.run->t0_ns, memory_order_relaxed), now = e->cfg.clock(e->cfg.clock_ctx);
+	return t0 == 0 || now < t0 ? 0 : now - t0;
+}
+
+/* The clock is read again and again while nothing is to be done: a long time between two readings is time that something else had the
+ * CPU. The report shows how much was lost so. */
+void engine_watch_gap(struct nssm_engine *e, uint64_t now_ns)
+{
+	if (e->idle_ns != 0 && now_ns - e->idle_ns > GAP_NS)
+		count(&e->n.lost_ns, now_ns - e->idle_ns);
+	e->idle_ns = now_ns;
+}
+
+uint64_t engine_stream_now(const struct nssm_engine *e)
+{
+	uint64_t now = nssm_sched_stream_at(&e->sched, engine_now(e));
+	return now > e->pos_ns ? now : e->pos_ns;
+}
+
+/* --- open, close --- */
+
+static int tables_open(struct nssm_engine *e, struct nssm_err *err)
+{
+	uint32_t n = 1024;
+	while (n < 2 * e->cfg.tapes_max && n < 1u << 30)
+		n *= 2;
+	e->stream_mask = n - 1;
+	e->stream = calloc(n, sizeof *e->stream);
+	e->label = calloc(e->cfg.n_labels > 0 ? e->cfg.n_labels : 1, sizeof *e->label);
+	e->decode = calloc(e->cfg.n_decodes > 0 ? e->cfg.n_decodes : 1, sizeof *e->decode);
+	e->credit_owner = malloc((e->cfg.n_credits > 0 ? e->cfg.n_credits : 1) * sizeof *e->credit_owner);
+	if (e->stream == NULL || e->label == NULL || e->decode == NULL || e->credit_owner == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %u sessions at a time", n);
+	for (uint32_t i = 0; i < e->cfg.n_credits; i++)
+		e->credit_owner[i] = NO_PLAY;
+	int rc = 0;
+	while (rc == 0 && e->n_decode < e->cfg.n_decodes) {
+		rc = nssm_decode_open(&e->decode[e->n_decode], e->cfg.pipe->card, e->cfg.pipe->fill, err);
+		e->n_decode += rc == 0;
+	}
+	return rc;
+}
+
+int nssm_engine_open(struct nssm_engine **ep, const struct nssm_engine_cfg *cfg, struct nssm_err *err)
+{
+	assert(cfg->plays_max >= 1 && cfg->plays_max < UINT32_MAX - 2 && cfg->tapes_max >= 1);
+	struct nssm_engine *e = calloc(1, sizeof *e);
+	*ep = e;
+	if (e == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for an engine");
+	e->cfg = *cfg;
+	e->sched = cfg->sched;
+	const struct nssm_tape_cfg tape = {.tapes_max = cfg->tapes_max,
+		.flows_max = cfg->flows_max,
+		.client_nets = cfg->pipe->client_nets,
+		.server_nets = cfg->pipe->server_nets};
+	int rc = nssm_sched_init(&e->sched, &cfg->pipe->rate, err);
+	if (rc == 0)
+		rc = tables_open(e, err);
+	if (rc == 0)
+		rc = nssm_arena_open(&e->arena, &cfg->arena, err);
+	if (rc == 0)
+		rc = nssm_tape_builder_open(&e->builder, e->arena, &tape, err);
+	if (rc == 0)
+		rc = nssm_wheel_open(&e->wheel, cfg->plays_max + 2, err);
+	if (rc == 0)
+		rc = engine_plays_open(e, err);
+	if (rc == 0)
+		rc = engine_out_open(e, err);
+	if (rc == 0 && cfg->truth != NULL)
+		rc = nssm_rows_open(&e->rows, cfg->arena.bytes, err);
+	if (rc != 0) {
+		nssm_engine_close(ep);
+		return rc;
+	}
+	const struct nssm_pipeline_cfg *pipe = cfg->pipe;
+	e->max_packets = pipe->max_packets / cfg->n_engines + (cfg->idx < pipe->max_packets % cfg->n_engines);
+	e->over = pipe->max_packets > 0 && e->max_packets == 0;
+	/* Nothing is planned where each session plays once, as it comes, and where a model's clones follow their session. */
+	e->plan_over = !cfg->keep || (is_model(e) && pipe->mode == NSSM_PLAY_COUNT);
+	if (is_virtual(e) && (is_model(e) || !cfg->keep)) {
+		nssm_wheel_add(e->wheel, e->id_source, 0, UINT64_MAX);
+		e->source_in_wheel = true;
+	}
+	return 0;
+}
+
+void nssm_engine_close(struct nssm_engine **ep)
+{
+	struct nssm_engine *e = *ep;
+	if (e == NULL)
+		return;
+	engine_out_close(e);
+	engine_plays_close(e);
+	for (uint32_t i = 0; e->stream != NULL && i <= e->stream_mask; i++)
+		if (e->stream[i].tape != NULL)
+			nssm_decode_close(&e->stream[i].decode);
+	for (uint32_t i = 0; i < e->n_decode; i++)
+		nssm_decode_close(&e->decode[i]);
+	nssm_rows_close(&e->rows);
+	nssm_wheel_close(&e->wheel);
+	nssm_tape_builder_close(&e->builder);
+	nssm_arena_close(&e->arena);
+	free(e->stream);
+	free(e->label);
+	free(e->decode);
+	free(e->credit_owner);
+	free(e);
+	*ep = NULL;
+}
+
+/* --- the turn --- */
+
+/* A pause moves everything that is still to come; a new rate holds from now on. */
+static int steer(struct nssm_engine *e, bool *paused, struct nssm_err *err)
+{
+	struct nssm_run *run = e->cfg.run;
+	*paused = false;
+	if (is_virtual(e) || !e->began)
+		return 0;
+	*paused = atomic_load_explicit(&run->paused_at, memory_order_relaxed) != 0;
+	uint64_t now = engine_now(e);
+	if (*paused && e->paused_since == 0)
+		e->paused_since = now > 0 ? now : 1;
+	if (!*paused && e->paused_since != 0) {
+		nssm_sched_shift(&e->sched, now - e->paused_since);
+		e->paused_since = 0;
+	}
+	unsigned version = atomic_load_explicit(&run->rate_version, memory_order_acquire);
+	if (*paused || version == e->rate_version)
+		return 0;
+	e->rate_version = version;
+	pthread_mutex_lock(&run->lock);
+	struct nssm_rate rate = run->rate;
+	pthread_mutex_unlock(&run->lock);
+	return nssm_sched_change(&e->sched, &rate, now, e->pos_ns, err);
+}
+
+static int tick_sinks(struct nssm_engine *e, struct nssm_err *err)
+{
+	if (e->cfg.idx != 0 || e->cfg.n_sinks == 0)
+		return 0;
+	uint64_t now = nssm_now_ns();
+	if (now < e->next_tick_ns)
+		return 0;
+	e->next_tick_ns = now + TICK_NS;
+	int rc = 0;
+	bool lock = e->cfg.n_engines > 1;
+	if (lock)
+		pthread_mutex_lock(&e->cfg.run->lock);
+	for (uint32_t i = 0; rc == 0 && i < e->cfg.n_sinks; i++)
+		rc = nssm_sink_tick(e->cfg.sink[i], now, err);
+	if (lock)
+		pthread_mutex_unlock(&e->cfg.run->lock);
+	return rc;
+}
+
+static void gauges(struct nssm_engine *e)
+{
+	const struct nssm_arena_stats *a = nssm_arena_stats(e->arena);
+	set(&e->n.arena_used, a->chunks_used * NSSM_CHUNK_BYTES);
+	set(&e->n.arena_bytes, a->chunks * NSSM_CHUNK_BYTES);
+	set(&e->n.spilled_bytes, a->spill_used_max);
+	set(&e->n.ring_used, nssm_ring_count(e->cfg.in));
+	set(&e->n.ring_size, nssm_ring_size(e->cfg.in));
+}
+
+/* After the source's end, when its last block has been taken. */
+static int source_ended(struct nssm_engine *e, struct nssm_err *err)
+{
+	if (e->cfg.keep && !is_model(e) && !e->plan_ready)
+		return engine_plan(e, err);
+	/* A plan that waits for a session to keep waits for nothing now. */
+	if (e->cfg.keep && is_model(e) && e->n_kept == 0)
+		e->plan_over = true;
+	return 0;
+}
+
+static bool all_played(const struct nssm_engine *e)
+{
+	return e->plan_over && e->n_alive == 0 && e->n_staged == 0;
+}
+
+static bool stop_asked(struct nssm_engine *e)
+{
+	int stop = atomic_load_explicit(&e->cfg.run->stop, memory_order_relaxed);
+	if (stop == 0)
+		return false;
+	e->plan_over = true;
+	/* What a model has begun is written to its end, in virtual time; a wire does not wait for that. */
+	if (stop > 1 || !is_virtual(e) || !is_model(e))
+		e->over = true;
+	return stop > 1;
+}
+
+int nssm_engine_turn(
+        struct nssm_engine *e, enum nssm_engine_state *state, uint64_t *wake_ns, struct nssm_err *err)
+{
+	bool paused, worked = false, now = stop_asked(e);
+	/* Asked before the ring is looked at: what was put in before it said so is seen. */
+	bool source_done = atomic_load_explicit(&e->cfg.run->source_done, memory_order_acquire);
+	*wake_ns = UINT64_MAX;
+	int rc = steer(e, &paused, err);
+	if (rc == 0 && !e->over)
+		rc = engine_take_blocks(e, err);
+	if (rc == 0 && source_done && engine_in_idle(e))
+		rc = source_ended(e, err);
+	engine_net_poll(e);
+	int bursts = is_virtual(e) ? VIRTUAL_BURSTS : 1;
+	for (int i = 0; rc == 0 && !paused && !now && i < bursts; i++) {
+		rc = engine_out(e, &worked, wake_ns, err);
+		if (!worked)
+			break;
+	}
+	if (worked)
+		e->idle_ns = 0;
+	if (rc == 0)
+		rc = tick_sinks(e, err);
+	gauges(e);
+	if (rc != 0)
+		return rc;
+	bool ended = e->over ? now || e->n_staged == 0 : source_done && engine_in_idle(e) && all_played(e);
+	*state = ended ? NSSM_ENGINE_DONE : worked ? NSSM_ENGINE_GOES : NSSM_ENGINE_WAITS;
+	if (*wake_ns != UINT64_MAX && !is_virtual(e))
+		*wake_ns += atomic_load_explicit(&e->cfg.run->t0_ns, memory_order_relaxed);
+	return 0;
+}
+
+/* --- at the end --- */
+
+void nssm_engine_listen(struct nssm_engine *e)
+{
+	engine_net_poll(e);
+}
+
+int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
+{
+	uint64_t left = 0;
+	int rc = 0;
+	for (uint32_t i = 0; i < e->cfg.plays_max; i++) {
+		struct play *p = &e->play[i];
+		if (p->state == PLAY_FREE)
+			continue;
+		left += p->tape->n_packets - p->n_done;
+		p->staged = 0;
+		int code = engine_play_end(e, i, false, err);
+		rc = rc != 0 ? rc : code;
+	}
+	while (e->block != NULL || (e->block = nssm_ring_get(e->cfg.in)) != NULL) {
+		if (e->block->kind == NSSM_BLOCK_FRAMES)
+			left += e->block->n - e->block_n;
+		e->block_n = 0;
+		(void)nssm_ring_put(e->cfg.back, e->block);
+		e->block = NULL;
+	}
+	left += e->has_frame;
+	set(&e->n.left, left);
+	return rc;
+}
+
+void nssm_engine_unsent(struct nssm_engine *e, enum nssm_drop reason, uint64_t n)
+{
+	set(&e->n.sent, e->n.sent - n);
+	count(&e->n.dropped[reason], n);
+}
+
+const struct nssm_counters *nssm_engine_counters(const struct nssm_engine *e)
+{
+	return &e->n;
+}
+
+const struct nssm_label_stats *nssm_engine_label(const struct nssm_engine *e, uint32_t label_idx)
+{
+	return &e->label[label_idx];
+}

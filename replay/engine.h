@@ -1,0 +1,96 @@
+/* engine — one lcore's work: blocks from a ring become tapes, plays of tapes stand in a wheel, what is due is written as frames and
+ * handed to ports and sinks. Knows no threads and no clock of its own; the pipeline gives it both.
+ * Order  : stream time, then session, then clone; within a play the tape's order. In virtual time this is the order of the file: the
+ *          engine goes no further than what is sure (a session of a model that is open and has no packet there holds the time at
+ *          its last packet's; captures, at the last packet read).
+ * Live   : a frame is written before it is due and handed over when the clock says so. A model's session whose packets come too
+ *          late is shifted as a whole (its gaps are never squeezed) and counted as starved; a capture's are sent late.
+ * Full   : if the arena is full the oldest kept session that is not playing is forgotten; if there is none, no more blocks are taken
+ *          until packets have left.
+ * Truth  : with truth, each play keeps a row a flow (rows.h) from its begin to its end.
+ * Counts : made = sent + dropped but for what is in hand; left is set by nssm_engine_finish.
+ * Checked: tests/test_engine.c                                                                                             */
+#ifndef NSSM_ENGINE_H
+#define NSSM_ENGINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "replay/arena.h"
+#include "replay/block.h"
+#include "replay/clone.h"
+#include "replay/decode.h"
+#include "replay/folder.h"
+#include "replay/measure.h"
+#include "replay/neigh.h"
+#include "replay/pipeline.h"
+#include "replay/port.h"
+#include "replay/ring.h"
+#include "replay/schedule.h"
+#include "replay/sink.h"
+#include "replay/stats.h"
+#include "replay/truth.h"
+
+/* What all engines of a run look at. */
+struct nssm_run {
+	atomic_uint_fast64_t t0_ns;     /* the clock when the stream began; 0: not yet */
+	atomic_uint_fast64_t paused_at; /* 0: goes */
+	atomic_int stop;                /* 0, 1: drain, 2: now */
+	atomic_bool source_done;        /* after its last block */
+	atomic_bool net_ready;          /* gateways are known */
+	atomic_bool port_up[NSSM_PORTS_MAX]; /* as control sees the links */
+	atomic_uint rate_version;
+	struct nssm_rate rate;          /* under lock */
+	pthread_mutex_t lock;           /* rate; sinks and truth where there are several engines */
+	uint64_t wall_ns;               /* live: epoch time at clock 0; virtual: of stream time 0 */
+	/* Packets that the wire has seen of an open session: session's low half << 32 | packets. */
+	atomic_uint_fast64_t *credit;
+};
+
+struct nssm_engine_cfg {
+	uint32_t idx, n_engines;
+	const struct nssm_pipeline_cfg *pipe; /* modes, limits; borrowed */
+	struct nssm_run *run;
+	uint64_t (*clock)(void *ctx);         /* ns; NULL: virtual time */
+	void *clock_ctx;
+	bool keep;                            /* tapes are kept; captures: nothing plays before the source is done */
+	struct nssm_sched sched;              /* set up but for nssm_sched_init */
+	const struct nssm_cloner *cloner;
+	struct nssm_arena_cfg arena;
+	uint32_t plays_max, tapes_max, flows_max, n_decodes;
+	uint32_t n_labels, n_credits;
+	uint32_t frame_max;                   /* ports: the longest frame they take, without FCS */
+	struct nssm_ring *in, *back;
+	struct nssm_sink *const *sink;
+	uint32_t n_sinks;
+	struct nssm_port *const *port;        /* [n_ports] */
+	uint32_t n_ports, queue;
+	struct nssm_frames *frames;
+	struct nssm_neigh *const *neigh;      /* [n_ports] or NULL: another engine's work */
+	struct nssm_truth *truth;
+	struct nssm_folder *folder;
+	struct nssm_measure *measure;
+};
+
+/* wake_ns: with WAIT, until when there is nothing to do unless a block comes. */
+enum nssm_engine_state { NSSM_ENGINE_GOES, NSSM_ENGINE_WAITS, NSSM_ENGINE_DONE };
+
+struct nssm_engine;
+int nssm_engine_open(struct nssm_engine **e, const struct nssm_engine_cfg *cfg, struct nssm_err *err);
+void nssm_engine_close(struct nssm_engine **e);
+/* Some work; *state says what next. A negative code ends the run. */
+int nssm_engine_turn(struct nssm_engine *e, enum nssm_engine_state *state, uint64_t *wake_ns, struct nssm_err *err);
+/* Only what comes back is looked at: after the last turn, while something may still come. */
+void nssm_engine_listen(struct nssm_engine *e);
+/* After the last turn: rows of plays that were cut, and what is left. */
+int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err);
+/* Without ports: packets that a sink held and that nobody took in the end were counted as sent; they were dropped. */
+void nssm_engine_unsent(struct nssm_engine *e, enum nssm_drop reason, uint64_t n);
+/* Written by the engine while others read. */
+const struct nssm_counters *nssm_engine_counters(const struct nssm_engine *e);
+const struct nssm_label_stats *nssm_engine_label(const struct nssm_engine *e, uint32_t label_idx);
+
+#endif

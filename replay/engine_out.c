@@ -1,0 +1,534 @@
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replay/capture.h"
+#include "replay/engine_priv.h"
+
+/* Frames are written this long before they are due, and no longer: a session that begins now may be due earlier. */
+#define HORIZON_NS 50000u
+/* A transmit queue that takes nothing for this long is full, and what was due is dropped. */
+#define STUCK_NS   10000000u
+/* Room that nssm_clone_write may use behind a frame. */
+#define SLACK_BYTES 64u
+/* Played records lie in chunks that go back to the arena now and then. */
+#define TRIM_EVERY 64u
+#define RUN_PACKETS 8u
+
+int engine_out_open(struct nssm_engine *e, struct nssm_err *err)
+{
+	e->own_frame_bytes = (NSSM_CAPTURE_CAPLEN_MAX + 4 * NSSM_VLAN_TAGS_MAX + SLACK_BYTES + 63) & ~63u;
+	e->own = aligned_alloc(64, (size_t)NSSM_BURST * e->own_frame_bytes);
+	if (e->own == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for frames");
+	for (uint32_t i = 0; i < NSSM_BURST; i++)
+		e->own_free[i] = (uint8_t)i;
+	e->n_own_free = NSSM_BURST;
+	return 0;
+}
+
+void engine_out_close(struct nssm_engine *e)
+{
+	for (uint32_t i = 0; i < e->n_rendered; i++)
+		if (e->staged[i].frame != NULL)
+			nssm_frames_put(e->cfg.frames, &e->staged[i].frame, 1);
+	free(e->own);
+}
+
+/* --- from the wheel to the staging area --- */
+
+/* Which side of the wire a packet comes from: its sender's role, or what its receiver is not. */
+static uint8_t side_of(const struct nssm_rec *rec)
+{
+	const struct nssm_flow *f = rec->flow;
+	if (f == NULL)
+		return 0;
+	uint8_t from = f->end[rec->dir]->role, to = f->end[!rec->dir]->role;
+	if (from != NSSM_ROLE_FIXED)
+		return from == NSSM_ROLE_SERVER;
+	return to != NSSM_ROLE_FIXED ? to == NSSM_ROLE_CLIENT : rec->dir;
+}
+
+/* The time may not go beyond what the source has told. True: it has told more by now. */
+static bool source_moves(struct nssm_engine *e, uint64_t at_ns)
+{
+	bool done = atomic_load_explicit(&e->cfg.run->source_done, memory_order_acquire) && engine_in_idle(e);
+	if (!done && e->source_ns <= at_ns)
+		return false;
+	nssm_wheel_pop(e->wheel);
+	e->source_in_wheel = !done && e->source_ns != UINT64_MAX;
+	if (e->source_in_wheel)
+		nssm_wheel_add(e->wheel, e->id_source, e->source_ns, UINT64_MAX);
+	return true;
+}
+
+/* A play without a record stands in the wheel for the time that its session has reached. */
+static int held_moves(struct nssm_engine *e, uint32_t idx, bool *moves, struct nssm_err *err)
+{
+	struct play *p = &e->play[idx];
+	const struct nssm_rec *rec = p->last != NULL ? nssm_rec_next(p->last) : p->tape->first;
+	*moves = rec != NULL || p->tape->finished;
+	if (!*moves)
+		return 0;
+	nssm_wheel_pop(e->wheel);
+	if (rec != NULL) {
+		p->rec = rec;
+		p->state = PLAY_WHEEL;
+		nssm_wheel_add(e->wheel, idx, play_at(p, rec), play_tie(p));
+		return 0;
+	}
+	p->state = PLAY_ENDS;
+	return p->staged == 0 ? engine_play_end(e, idx, true, err) : 0;
+}
+
+static void stage(struct nssm_engine *e, uint32_t idx, const struct nssm_rec *rec, uint64_t due_ns)
+{
+	struct play *p = &e->play[idx];
+	e->staged[e->n_staged++] = (struct staged){.due_ns = due_ns,
+		.rec = rec,
+		.play = idx,
+		.port = e->cfg.n_ports > 1 ? side_of(rec) : 0};
+	__builtin_prefetch(nssm_rec_head(rec));
+	p->staged++;
+	e->n_taken++;
+}
+
+/* Whether the next packet may turn out to be not due yet, and another one to come before it. */
+static bool may_wait(const struct nssm_engine *e)
+{
+	return !is_virtual(e) && (e->sched.rate.kind != NSSM_RATE_TOP || e->sched.capped);
+}
+
+/* At top speed no packet has a time of its own, and where sessions are cloned without end their order to each other has no meaning: a
+ * play then gives a few packets in a row, which spares the wheel and the caches. */
+static uint32_t run_length(const struct nssm_engine *e)
+{
+	enum nssm_play_mode mode = e->cfg.pipe->mode;
+	bool free_order = mode == NSSM_PLAY_CONCURRENCY || mode == NSSM_PLAY_RATE;
+	return free_order && !is_virtual(e) && !may_wait(e) ? RUN_PACKETS : 1;
+}
+
+/* *after: the schedule once the packet has been taken, if it may have to wait; else the schedule itself goes on. */
+static uint64_t next_due(struct nssm_engine *e, struct nssm_sched *after, uint64_t at_ns, uint32_t wirelen)
+{
+	if (!may_wait(e))
+		return nssm_sched_next(&e->sched, at_ns, wirelen);
+	*after = e->sched;
+	return nssm_sched_next(after, at_ns, wirelen);
+}
+
+/* False: nothing more is to be taken now; *wake_ns says until when. */
+static bool take_one(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, struct nssm_err *err, int *rc)
+{
+	uint32_t idx;
+	uint64_t at;
+	if (!nssm_wheel_peek(e->wheel, &idx, &at))
+		return false;
+	if (idx == e->id_plan) {
+		nssm_wheel_pop(e->wheel);
+		e->pos_ns = at > e->pos_ns ? at : e->pos_ns;
+		*rc = engine_plan_next(e, err);
+		return *rc == 0;
+	}
+	if (idx == e->id_source)
+		return source_moves(e, at);
+	struct play *p = &e->play[idx];
+	if (p->rec == NULL) {
+		bool moves;
+		*rc = held_moves(e, idx, &moves, err);
+		return *rc == 0 && moves;
+	}
+	const struct nssm_pipeline_cfg *pipe = e->cfg.pipe;
+	if (e->max_packets > 0 && e->n_taken == e->max_packets) {
+		e->over = true;
+		return false;
+	}
+	const struct nssm_rec *rec = p->rec;
+	struct nssm_sched after;
+	uint64_t due = next_due(e, &after, at, rec->wirelen);
+	if (pipe->duration_ns > 0 && (due >= pipe->duration_ns || (!is_virtual(e) && now_ns >= pipe->duration_ns))) {
+		e->over = true;
+		return false;
+	}
+	if (!is_virtual(e) && due > now_ns + HORIZON_NS) {
+		*wake_ns = due - HORIZON_NS;
+		return false;
+	}
+	if (may_wait(e))
+		e->sched = after;
+	nssm_wheel_pop(e->wheel);
+	e->pos_ns = at > e->pos_ns ? at : e->pos_ns;
+	stage(e, idx, rec, due);
+	for (uint32_t run = run_length(e); --run > 0 && e->n_staged < NSSM_BURST && e->n_taken != e->max_packets;) {
+		const struct nssm_rec *next = nssm_rec_next(rec);
+		if (next == NULL)
+			break;
+		rec = next;
+		stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rec->wirelen));
+	}
+	engine_play_advance(e, idx, rec);
+	return true;
+}
+
+static int gather(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, struct nssm_err *err)
+{
+	int rc = 0;
+	uint32_t ahead[NSSM_BURST], n = nssm_wheel_ahead(e->wheel, ahead, NSSM_BURST);
+	for (uint32_t i = 0; i < n; i++)
+		if (ahead[i] < e->cfg.plays_max)
+			__builtin_prefetch(&e->play[ahead[i]]);
+	while (e->n_staged < NSSM_BURST && !e->over && take_one(e, now_ns, wake_ns, err, &rc))
+		;
+	return rc;
+}
+
+/* --- frames --- */
+
+static void drop(struct staged *s, enum nssm_drop reason)
+{
+	s->outcome = (uint8_t)(STAGED_DROPPED + reason);
+}
+
+/* Memory for what has been taken from the wheel and not been written yet. False: the pool is empty. */
+static bool find_room(struct nssm_engine *e)
+{
+	void *m[NSSM_BURST];
+	uint8_t *data[NSSM_BURST];
+	uint32_t len[NSSM_BURST], who[NSSM_BURST], n = 0;
+	for (uint32_t i = e->n_rendered; i < e->n_staged; i++) {
+		struct staged *s = &e->staged[i];
+		/* A record that is too long for every port gets memory of the engine's own: the sinks may take it. */
+		if (e->cfg.n_ports == 0 || s->rec->len > e->cfg.frame_max)
+			continue;
+		len[n] = nssm_clone_len_max(s->rec) + SLACK_BYTES;
+		who[n++] = i;
+	}
+	if (n > 0 && !nssm_frames_get(e->cfg.frames, m, data, len, n))
+		return false;
+	for (uint32_t k = 0; k < n; k++) {
+		e->staged[who[k]].frame = m[k];
+		e->staged[who[k]].data = data[k];
+	}
+	for (uint32_t i = e->n_rendered; i < e->n_staged; i++) {
+		struct staged *s = &e->staged[i];
+		if (s->frame != NULL)
+			continue;
+		s->own = e->own_free[--e->n_own_free];
+		s->data = e->own + (size_t)s->own * e->own_frame_bytes;
+	}
+	return true;
+}
+
+static void render(struct nssm_engine *e)
+{
+	if (e->n_rendered == e->n_staged || !find_room(e))
+		return;
+	for (; e->n_rendered < e->n_staged; e->n_rendered++) {
+		struct staged *s = &e->staged[e->n_rendered];
+		const struct play *p = &e->play[s->play];
+		s->len = nssm_clone_write(e->cfg.cloner, s->data, &s->wirelen, p->tape, s->rec, &p->id);
+		if (e->cfg.n_ports == 0)
+			continue;
+		if (s->frame == NULL || s->len > e->cfg.frame_max)
+			drop(s, NSSM_DROP_TOO_LONG);
+		else
+			nssm_frame_set_len(s->frame, s->len);
+	}
+}
+
+/* --- to sinks and ports --- */
+
+static uint64_t epoch(const struct nssm_engine *e, uint64_t ns)
+{
+	return e->cfg.run->wall_ns + (is_virtual(e) ? 0 : atomic_load_explicit(&e->cfg.run->t0_ns, memory_order_relaxed)) + ns;
+}
+
+/* Bytes at the end of a frame that may be written over by a signature: the transport payload, but for what a model spells of UDP's. */
+static uint32_t free_bytes(const struct nssm_engine *e, const struct staged *s)
+{
+	const struct nssm_rec *rec = s->rec;
+	uint32_t keep = is_model(e) && rec->kind == NSSM_REC_UDP ? 12 : 0;
+	if ((rec->kind != NSSM_REC_TCP && rec->kind != NSSM_REC_UDP) || rec->payload_off == 0 || rec->wirelen != rec->len ||
+		rec->len < rec->payload_off + keep)
+		return 0;
+	return rec->len - rec->payload_off - keep;
+}
+
+/* Without ports the first sink decides what was sent. What it dropped are the last of the burst: that is where its room ended. What a
+ * stream still holds counts as sent; the pipeline puts it right at the end if the reader never took it. */
+static void outcome_by_sink(struct staged *s, uint32_t n, const struct nssm_sink_stats *before, const struct nssm_sink_stats *after)
+{
+	uint32_t i = n;
+	for (int r = 0; r < NSSM_DROP_N; r++)
+		for (uint64_t k = after->dropped[r] - before->dropped[r]; i > 0 && k > 0; k--)
+			drop(&s[--i], (enum nssm_drop)r);
+	while (i > 0)
+		s[--i].outcome = STAGED_SENT;
+}
+
+static int to_sinks(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns, struct nssm_err *err)
+{
+	uint32_t n = n_due - e->n_handed;
+	struct staged *s = &e->staged[e->n_handed];
+	e->n_handed = n_due;
+	if (e->cfg.n_ports == 0 && e->cfg.n_sinks == 0)
+		for (uint32_t i = 0; i < n; i++)
+			s[i].outcome = STAGED_SENT;
+	if (e->cfg.n_sinks == 0)
+		return 0;
+	struct nssm_tx tx[NSSM_BURST];
+	for (uint32_t i = 0; i < n; i++) {
+		const struct play *p = &e->play[s[i].play];
+		tx[i] = (struct nssm_tx){.data = s[i].data,
+			.len = s[i].len,
+			.wirelen = s[i].wirelen,
+			.due_ns = s[i].due_ns,
+			.time_ns = epoch(e, is_virtual(e) ? s[i].due_ns : now_ns),
+			.session = p->tape->session,
+			.clone = p->clone,
+			.label_idx = p->tape->label_idx,
+			.dir = s[i].rec->dir,
+			.port = s[i].port};
+	}
+	int rc = 0;
+	bool lock = e->cfg.n_engines > 1;
+	if (lock)
+		pthread_mutex_lock(&e->cfg.run->lock);
+	for (uint32_t k = 0; rc == 0 && k < e->cfg.n_sinks; k++) {
+		struct nssm_sink_stats before = *nssm_sink_stats(e->cfg.sink[k]);
+		rc = nssm_sink_burst(e->cfg.sink[k], tx, n, err);
+		if (k == 0 && e->cfg.n_ports == 0)
+			outcome_by_sink(s, n, &before, nssm_sink_stats(e->cfg.sink[k]));
+	}
+	if (lock)
+		pthread_mutex_unlock(&e->cfg.run->lock);
+	return rc;
+}
+
+/* True: the port took all that it was offered. */
+static bool to_port(struct nssm_engine *e, uint32_t port, uint32_t n_due)
+{
+	void *m[NSSM_BURST];
+	uint32_t who[NSSM_BURST], n = 0;
+	for (uint32_t i = 0; i < n_due; i++) {
+		if (e->staged[i].port != port || e->staged[i].outcome != STAGED_WAITS)
+			continue;
+		m[n] = e->staged[i].frame;
+		who[n++] = i;
+	}
+	if (n == 0)
+		return true;
+	uint32_t taken = nssm_port_tx(e->cfg.port[port], e->cfg.queue, m, n);
+	for (uint32_t k = 0; k < taken; k++)
+		e->staged[who[k]].outcome = STAGED_SENT;
+	return taken == n;
+}
+
+static void drop_waiting(struct nssm_engine *e, uint32_t port, uint32_t n_due, enum nssm_drop reason)
+{
+	for (uint32_t i = 0; i < n_due; i++)
+		if (e->staged[i].port == port && e->staged[i].outcome == STAGED_WAITS)
+			drop(&e->staged[i], reason);
+}
+
+static void to_ports(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns)
+{
+	bool all = true;
+	for (uint32_t port = 0; port < e->cfg.n_ports; port++) {
+		if (to_port(e, port, n_due))
+			continue;
+		if (!atomic_load_explicit(&e->cfg.run->port_up[port], memory_order_relaxed))
+			drop_waiting(e, port, n_due, NSSM_DROP_LINK);
+		else if (e->stuck_since != 0 && now_ns - e->stuck_since > STUCK_NS)
+			drop_waiting(e, port, n_due, NSSM_DROP_QUEUE);
+		else
+			all = false;
+	}
+	if (all)
+		e->stuck_since = 0;
+	else if (e->stuck_since == 0)
+		e->stuck_since = now_ns > 0 ? now_ns : 1;
+}
+
+static void measure(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns)
+{
+	for (uint32_t i = e->n_handed; e->cfg.measure != NULL && i < n_due; i++) {
+		struct staged *s = &e->staged[i];
+		if (s->outcome == STAGED_WAITS)
+			nssm_measure_sent(e->cfg.measure, s->data, s->len, free_bytes(e, s), e->play[s->play].tape->label_idx,
+				e->cfg.clock(e->cfg.clock_ctx));
+	}
+}
+
+/* --- what became of them --- */
+
+struct tally {
+	uint64_t sent, bytes, session_packets;
+	uint64_t port_sent[NSSM_PORTS_MAX], port_bytes[NSSM_PORTS_MAX], dropped[NSSM_DROP_N];
+};
+
+static void count_row(struct nssm_engine *e, struct play *p, const struct staged *s, uint64_t sent_ns)
+{
+	const struct nssm_flow *f = s->rec->flow;
+	if (e->rows == NULL || f == NULL)
+		return;
+	struct nssm_flow_row *r = nssm_rows_get(e->rows, &p->rows, f->idx);
+	if (r == NULL) {
+		count(&e->n.truth_lost, 1);
+		return;
+	}
+	uint64_t due = epoch(e, s->due_ns);
+	if (r->due++ == 0)
+		r->first_due_ns = due;
+	r->last_due_ns = due;
+	if (s->outcome != STAGED_SENT) {
+		r->dropped++;
+		return;
+	}
+	if (r->packets[0] + r->packets[1] == 0)
+		r->first_sent_ns = sent_ns;
+	r->last_sent_ns = sent_ns;
+	r->packets[s->rec->dir]++;
+	r->bytes[s->rec->dir] += s->wirelen;
+}
+
+static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, struct tally *t, struct nssm_err *err)
+{
+	struct play *p = &e->play[s->play];
+	struct nssm_label_stats *l = &e->label[p->tape->label_idx];
+	uint64_t sent_at = is_virtual(e) ? s->due_ns : now_ns;
+	if (s->outcome == STAGED_SENT) {
+		t->sent++;
+		t->bytes += s->wirelen;
+		t->port_sent[s->port]++;
+		t->port_bytes[s->port] += s->wirelen;
+		l->sent++;
+		l->sent_bytes += s->wirelen;
+		l->cut += e->cfg.pipe->snaplen > 0 && s->len > e->cfg.pipe->snaplen;
+		nssm_hist_add(&e->n.late, sent_at > s->due_ns ? sent_at - s->due_ns : 0);
+	} else {
+		t->dropped[s->outcome - STAGED_DROPPED]++;
+		if (s->frame != NULL) {
+			if (e->cfg.measure != NULL)
+				nssm_measure_unsent(e->cfg.measure, s->data, s->len);
+			nssm_frames_put(e->cfg.frames, &s->frame, 1);
+		}
+	}
+	if (s->data != NULL && s->data >= e->own && s->data < e->own + (size_t)NSSM_BURST * e->own_frame_bytes)
+		e->own_free[e->n_own_free++] = s->own;
+	t->session_packets += p->first;
+	count_row(e, p, s, epoch(e, sent_at));
+	p->staged--;
+	p->n_done++;
+	if (p->credit != UINT32_MAX)
+		atomic_store_explicit(&e->cfg.run->credit[p->credit], p->tape->session << 32 | p->n_done, memory_order_release);
+	if (p->state == PLAY_ENDS && p->staged == 0)
+		return engine_play_end(e, s->play, true, err);
+	if (!e->cfg.keep && e->cfg.folder == NULL && p->n_done % TRIM_EVERY == 0)
+		nssm_tape_trim(e->builder, p->tape, s->rec);
+	return 0;
+}
+
+static int settle_all(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns, struct nssm_err *err)
+{
+	struct tally t = {0};
+	uint32_t kept = 0;
+	int rc = 0;
+	for (uint32_t i = 0; i < n_due; i++) {
+		if (e->staged[i].outcome == STAGED_WAITS) {
+			if (kept != i)
+				e->staged[kept] = e->staged[i];
+			kept++;
+			continue;
+		}
+		int code = settle(e, &e->staged[i], now_ns, &t, err);
+		rc = rc != 0 ? rc : code;
+	}
+	uint32_t gone = n_due - kept;
+	memmove(&e->staged[kept], &e->staged[n_due], (e->n_staged - n_due) * sizeof *e->staged);
+	e->n_staged -= gone;
+	e->n_rendered -= gone;
+	e->n_handed -= gone;
+	uint64_t dropped = 0;
+	for (int r = 0; r < NSSM_DROP_N; r++) {
+		if (t.dropped[r] > 0)
+			count(&e->n.dropped[r], t.dropped[r]);
+		dropped += t.dropped[r];
+	}
+	count(&e->n.made, t.sent + dropped);
+	count(&e->n.sent, t.sent);
+	count(&e->n.sent_bytes, t.bytes);
+	count(&e->n.session_packets, t.session_packets);
+	for (uint32_t p = 0; p < e->cfg.n_ports; p++) {
+		count(&e->n.port_sent[p], t.port_sent[p]);
+		count(&e->n.port_bytes[p], t.port_bytes[p]);
+	}
+	return rc;
+}
+
+/* The clock begins with the first packet that could go. */
+static bool clock_goes(struct nssm_engine *e)
+{
+	struct nssm_run *run = e->cfg.run;
+	if (e->began)
+		return true;
+	bool planned = !e->cfg.keep || is_model(e) || e->plan_ready;
+	if (!planned || nssm_wheel_count(e->wheel) == 0 || !atomic_load(&run->net_ready))
+		return false;
+	for (uint32_t k = 0; k < e->cfg.n_sinks; k++)
+		if (e->cfg.pipe->wait_for_reader && !nssm_sink_ready(e->cfg.sink[k]))
+			return false;
+	if (!is_virtual(e)) {
+		uint_fast64_t unset = 0;
+		atomic_compare_exchange_strong(&run->t0_ns, &unset, e->cfg.clock(e->cfg.clock_ctx));
+	}
+	e->began = true;
+	return true;
+}
+
+/* Frames that are written wait here for their time, which is near; a wire is to see them to the tenth of a microsecond. What comes
+ * back must be looked at meanwhile if it is measured. */
+static uint64_t until_due(struct nssm_engine *e)
+{
+	uint64_t now = engine_now(e);
+	if (e->cfg.n_ports > 0)
+		engine_watch_gap(e, now);
+	if (e->n_rendered == 0 || e->cfg.n_ports == 0 || e->cfg.measure != NULL || e->staged[0].due_ns > now + HORIZON_NS)
+		return now;
+	while (now < e->staged[0].due_ns) {
+		now = engine_now(e);
+		engine_watch_gap(e, now);
+	}
+	return now;
+}
+
+int engine_out(struct nssm_engine *e, bool *worked, uint64_t *wake_ns, struct nssm_err *err)
+{
+	*worked = false;
+	if (!clock_goes(e))
+		return 0;
+	uint64_t now = is_virtual(e) ? UINT64_MAX : engine_now(e);
+	int rc = gather(e, now, wake_ns, err);
+	if (rc != 0)
+		return rc;
+	render(e);
+	if (!is_virtual(e))
+		now = until_due(e);
+	uint32_t n_due = 0;
+	while (n_due < e->n_rendered && e->staged[n_due].due_ns <= now)
+		n_due++;
+	if (n_due < e->n_rendered)
+		*wake_ns = e->staged[n_due].due_ns;
+	if (n_due == 0)
+		return 0;
+	*worked = true;
+	measure(e, n_due, now);
+	rc = to_sinks(e, n_due, now, err);
+	to_ports(e, n_due, now);
+	if (rc != 0) /* the sink is broken: what it was handed is settled, then the run ends */
+		for (uint32_t i = 0; i < n_due; i++)
+			if (e->staged[i].outcome == STAGED_WAITS)
+				drop(&e->staged[i], NSSM_DROP_ERROR);
+	int code = settle_all(e, n_due, now, rc != 0 ? NULL : err);
+	return rc != 0 ? rc : code;
+}

@@ -1,0 +1,204 @@
+/* engine_priv — what the files of the engine share.
+ *   engine.c       open, close, the turn, figures
+ *   engine_in.c    blocks from the ring to tapes
+ *   engine_play.c  which tape plays when, under which identity
+ *   engine_out.c   what is due to frames, frames to ports and sinks
+ *   engine_net.c   what comes back: neighbours, measuring                                                                */
+#ifndef NSSM_ENGINE_PRIV_H
+#define NSSM_ENGINE_PRIV_H
+
+#include "base/philox.h"
+#include "replay/engine.h"
+#include "replay/rows.h"
+#include "replay/tape.h"
+#include "replay/wheel.h"
+
+#define NO_PLAY UINT32_MAX
+
+/* Where a play stands. */
+enum play_state {
+	PLAY_FREE,
+	PLAY_WHEEL, /* its next record is known and stands in the wheel */
+	PLAY_HOLDS, /* virtual time, model: no record is there, and it holds the time in the wheel */
+	PLAY_WAITS, /* no record is there; not in the wheel */
+	PLAY_ENDS,  /* all its records are staged or sent */
+};
+
+struct play {
+	struct nssm_tape *tape;
+	const struct nssm_rec *rec;  /* next; NULL: none yet */
+	const struct nssm_rec *last; /* taken before it; NULL: none */
+	uint64_t base_ns;            /* stream time of the tape's start in this play */
+	struct nssm_play_id id;
+	struct nssm_row_seg *rows;
+	uint32_t clone;
+	uint32_t n_done;             /* records sent or dropped */
+	uint32_t credit;             /* where to tell the generator n_done; UINT32_MAX: nowhere */
+	uint16_t staged;             /* records of it in the staging area */
+	uint8_t state;
+	uint8_t first;               /* the tape's first play: counts as the source's own */
+};
+_Static_assert(sizeof(struct play) == 72, "a play is about a cache line");
+
+/* A session whose blocks still come, or (model) whose first play is not over. */
+struct stream {
+	struct nssm_tape *tape; /* NULL: empty place */
+	struct nssm_decode *decode;
+	uint32_t play;          /* its first play; NO_PLAY: none (kept captures) */
+	uint32_t n_known;       /* endpoints that the ports' neighbours have been told of */
+};
+
+/* A session that may be played again. */
+struct kept {
+	struct nssm_tape *tape;
+	uint32_t n_clones; /* plays begun */
+	uint64_t age;
+};
+
+/* A planned start; captures only. */
+struct start {
+	uint64_t at_ns;
+	uint32_t kept_idx, clone;
+};
+
+/* A packet between the wheel and the wire. */
+struct staged {
+	uint64_t due_ns;
+	const struct nssm_rec *rec;
+	uint8_t *data;
+	void *frame;     /* NULL: in the engine's own memory */
+	uint32_t play, len, wirelen;
+	uint8_t port;
+	uint8_t outcome; /* enum staged_outcome */
+	uint8_t own;     /* which of the engine's own frames, if it has no other */
+};
+enum staged_outcome { STAGED_WAITS, STAGED_SENT, STAGED_DROPPED /* + enum nssm_drop */ };
+
+struct nssm_engine {
+	struct nssm_engine_cfg cfg;
+	struct nssm_counters n;
+	struct nssm_label_stats *label;
+	struct nssm_arena *arena;
+	struct nssm_tape_builder *builder;
+	struct nssm_wheel *wheel;
+	struct nssm_rows *rows;
+	struct nssm_sched sched;
+	unsigned rate_version;
+	uint64_t pos_ns;         /* stream time of the last packet taken from the wheel */
+	bool began;              /* something has been taken */
+	bool draining, over;
+
+	struct play *play;       /* [plays_max] */
+	uint32_t *spare_play, n_spare;
+	uint32_t n_alive;
+	/* The two ids behind the plays' stand for the plan's next start and for what the source may still begin. */
+	uint32_t id_plan, id_source;
+	bool plan_in_wheel, source_in_wheel;
+	uint64_t source_ns;
+
+	struct stream *stream;   /* open addressing by session */
+	uint32_t stream_mask, n_streams;
+	struct nssm_decode **decode; /* stack of unused ones */
+	uint32_t n_decode;
+	uint64_t done_below;
+	struct nssm_block *block; /* in hand */
+	uint32_t block_pos, block_n;
+	bool arena_full;
+	bool has_frame;          /* decoded, and still to be appended */
+	struct nssm_frame frame;
+	uint64_t frame_t_ns;
+	struct kept *kept;       /* [tapes_max] */
+	uint32_t n_kept;
+	uint64_t next_age, mean_flows_sum, mean_ns_sum;
+	/* plan */
+	struct start *start;
+	uint64_t n_start, next_start, loop, loop_period_ns, loop_packets;
+	uint64_t plan_next_ns, plan_k;
+	uint64_t sessions_total; /* captures: once the source is done */
+	bool plan_ready, plan_over, plan_waits;
+	bool fixed_slots;
+	uint64_t target_alive, n_begun_at_first;
+	double start_every_ns;
+	struct nssm_rng plan_rng;
+	uint64_t *slot;          /* ring of free slots */
+	uint64_t slot_head, n_slot_free, slot_cap;
+
+	struct staged staged[NSSM_BURST];
+	uint32_t n_staged, n_rendered; /* taken from the wheel; of these, written as frames */
+	uint32_t n_handed;       /* of these, given to the sinks */
+	uint64_t n_taken, max_packets; /* from the wheel; this engine's share of the limit */
+	uint64_t stuck_since;    /* clock, while a port takes nothing; 0: it does */
+	uint64_t paused_since, next_tick_ns, idle_ns;
+	uint8_t *own;            /* frames' memory without ports: [NSSM_BURST][own_frame_bytes] */
+	uint32_t own_frame_bytes;
+	uint8_t own_free[NSSM_BURST], n_own_free;
+	uint32_t *credit_owner;  /* which play a credit slot belongs to */
+};
+
+static inline bool is_virtual(const struct nssm_engine *e)
+{
+	return e->cfg.clock == NULL;
+}
+static inline bool is_model(const struct nssm_engine *e)
+{
+	return e->cfg.pipe->card != NULL;
+}
+/* ns since the run's start; live only, and 0 before it. */
+uint64_t engine_now(const struct nssm_engine *e);
+void engine_watch_gap(struct nssm_engine *e, uint64_t now_ns);
+/* What stream time it is now. */
+uint64_t engine_stream_now(const struct nssm_engine *e);
+static inline uint64_t play_tie(const struct play *p)
+{
+	return (p->tape->session + 1) << 24 | (p->clone & 0xffffff);
+}
+static inline uint64_t play_at(const struct play *p, const struct nssm_rec *rec)
+{
+	uint64_t t = p->base_ns + rec->t_ns;
+	return t < p->base_ns ? UINT64_MAX : t;
+}
+
+/* engine_in.c */
+int engine_take_blocks(struct nssm_engine *e, struct nssm_err *err);
+struct stream *engine_stream(struct nssm_engine *e, uint64_t session);
+/* The first play of a stream is over, or its last block came: both, and it goes. */
+void engine_stream_drop(struct nssm_engine *e, uint64_t session);
+bool engine_in_idle(const struct nssm_engine *e);
+
+/* engine_play.c */
+int engine_plays_open(struct nssm_engine *e, struct nssm_err *err);
+void engine_plays_close(struct nssm_engine *e);
+/* The tape's next play, from at_ns on. False: no play or slot is free. */
+bool engine_play_begin(struct nssm_engine *e, struct nssm_tape *t, uint32_t clone, uint64_t at_ns, bool first, uint32_t *idx);
+/* A record was appended to the tape of a play that had none. */
+void engine_play_wake(struct nssm_engine *e, uint32_t idx);
+/* After a record was taken: where the play goes next. */
+void engine_play_advance(struct nssm_engine *e, uint32_t idx, const struct nssm_rec *rec);
+int engine_play_end(struct nssm_engine *e, uint32_t idx, bool complete, struct nssm_err *err);
+int engine_keep(struct nssm_engine *e, struct nssm_tape *t, struct nssm_err *err);
+bool engine_evict(struct nssm_engine *e);
+/* The source is done and everything is kept: when does what start? */
+int engine_plan(struct nssm_engine *e, struct nssm_err *err);
+/* The plan's id came out of the wheel. */
+int engine_plan_next(struct nssm_engine *e, struct nssm_err *err);
+
+/* engine_out.c */
+int engine_out_open(struct nssm_engine *e, struct nssm_err *err);
+void engine_out_close(struct nssm_engine *e);
+/* From the wheel to the wire what is due now. *wake_ns: when the next is, as far as known. */
+int engine_out(struct nssm_engine *e, bool *worked, uint64_t *wake_ns, struct nssm_err *err);
+
+/* engine_net.c */
+void engine_net_poll(struct nssm_engine *e);
+
+/* Relaxed: others read while this thread counts. */
+static inline void count(uint64_t *c, uint64_t n)
+{
+	__atomic_store_n(c, __atomic_load_n(c, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+static inline void set(uint64_t *c, uint64_t v)
+{
+	__atomic_store_n(c, v, __ATOMIC_RELAXED);
+}
+
+#endif

@@ -1,0 +1,353 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/measure.h"
+#include "replay/pipeline_priv.h"
+
+#define ARENA_BYTES    (256u << 20)
+#define PLAYS_MAX      65536u
+#define PLAYS_MOST     (1u << 20)
+#define FLOWS_MAX      (1u << 18)
+#define OWN_MAX        (1u << 18)
+#define POOL_FRAMES    8191u
+#define ETH_LEN        14u
+#define VLAN_LEN       4u
+#define FRAME_LEN_MAX  9728u /* jumbo frames of all common devices */
+
+uint64_t pipeline_clock(void *ctx)
+{
+	return nssm_now_ns();
+}
+
+/* --- sinks --- */
+
+static int add_sink(struct nssm_pipeline *p, int rc)
+{
+	if (rc == 0)
+		p->n_sinks++;
+	return rc;
+}
+
+int pipeline_open_outputs(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	const struct nssm_pipeline_cfg *c = &p->cfg;
+	const struct nssm_sink_cfg s = {.label = p->label,
+		.n_labels = p->n_labels,
+		.us = c->us,
+		.snaplen = c->snaplen,
+		.in_place = p->live,
+		.comments = c->comments,
+		.wait_for_reader = c->wait_for_reader};
+	const struct nssm_folder_cfg f = {.path = c->out_dir,
+		.label = p->label,
+		.n_labels = p->n_labels,
+		.seed = c->seed,
+		.epoch_ns = c->epoch_ns,
+		.us = c->us,
+		.snaplen = c->snaplen};
+	int rc = 0;
+	if (3 + c->n_pcap_over_ip > SINKS_MAX)
+		return nssm_err_set(err, NSSM_EARG, "--pcap-over-ip: at most %d, found %zu", SINKS_MAX - 3, c->n_pcap_over_ip);
+	if (c->out_dir != NULL)
+		rc = nssm_folder_open(&p->folder, &f, err);
+	if (rc == 0 && c->pcap_out != NULL)
+		rc = add_sink(p, nssm_sink_pcap(&p->sink[p->n_sinks], c->pcap_out, &s, err));
+	if (rc == 0 && c->pcapng_out != NULL)
+		rc = add_sink(p, nssm_sink_pcapng(&p->sink[p->n_sinks], c->pcapng_out, &s, err));
+	if (rc == 0 && c->fifo != NULL)
+		rc = add_sink(p, nssm_sink_fifo(&p->sink[p->n_sinks], c->fifo, &s, err));
+	for (size_t i = 0; rc == 0 && i < c->n_pcap_over_ip; i++)
+		rc = add_sink(p, nssm_sink_pcap_over_ip(&p->sink[p->n_sinks], c->pcap_over_ip[i], &s, err));
+	if (rc == 0 && c->truth != NULL)
+		rc = nssm_truth_open(&p->truth, c->truth, p->label, p->n_labels, p->live, err);
+	return rc;
+}
+
+/* --- ports --- */
+
+static bool is_zero(const uint8_t *b, size_t n)
+{
+	while (n > 0 && *b == 0) {
+		b++;
+		n--;
+	}
+	return n == 0;
+}
+
+static uint64_t mac_number(const uint8_t mac[6])
+{
+	uint64_t v = 0;
+	for (int i = 0; i < 6; i++)
+		v = v << 8 | mac[i];
+	return v;
+}
+
+/* Behind a gateway, or if the user says so, frames carry the port's MAC as their source and the next hop's as destination; else
+ * they keep those of the capture, or the clones'. */
+static void set_macs(struct nssm_pipeline *p)
+{
+	const struct nssm_live_cfg *l = &p->cfg.live;
+	for (uint32_t side = 0; side < 2; side++) {
+		uint32_t port = side < p->n_ports ? side : p->n_ports - 1;
+		bool routed = !is_zero(l->gateway4[port], 4) || !is_zero(l->gateway6[port], 16) || !is_zero(l->dst_mac[port], 6);
+		const uint8_t *mac = is_zero(l->src_mac[port], 6) ? nssm_port_info(p->port[port])->mac : l->src_mac[port];
+		if (routed || !is_zero(l->src_mac[port], 6)) {
+			p->cfg.clone.mac_base[side] = mac_number(mac);
+			p->cfg.clone.n_macs[side] = 1;
+		}
+		if (!is_zero(l->dst_mac[port], 6))
+			memcpy(p->cfg.clone.next_hop[side], l->dst_mac[port], 6);
+	}
+}
+
+static int open_neigh(struct nssm_pipeline *p, uint32_t i, struct nssm_err *err)
+{
+	const struct nssm_live_cfg *l = &p->cfg.live;
+	const struct nssm_clone_cfg *c = &p->cfg.clone;
+	struct nssm_neigh_cfg n = {.own_max = OWN_MAX};
+	bool gateway = !is_zero(l->gateway4[i], 4) || !is_zero(l->gateway6[i], 16);
+	if (!l->answer && !gateway)
+		return 0;
+	memcpy(n.src_mac, is_zero(l->src_mac[i], 6) ? nssm_port_info(p->port[i])->mac : l->src_mac[i], 6);
+	for (int v = 0; c->rewrite && l->answer && v < 2; v++) {
+		if (i == 0 && c->clients[v].n_addrs > 0)
+			n.pool[n.n_pools++] = &c->clients[v];
+		if ((i == 1 || p->n_ports == 1) && c->servers[v].n_addrs > 0)
+			n.pool[n.n_pools++] = &c->servers[v];
+	}
+	memcpy(n.self4, l->self4[i], 4);
+	memcpy(n.self6, l->self6[i], 16);
+	memcpy(n.gateway4, l->gateway4[i], 4);
+	memcpy(n.gateway6, l->gateway6[i], 16);
+	n.n_vlan = c->n_tags;
+	for (uint32_t t = 0; t < c->n_tags; t++)
+		n.vlan[t] = c->tag[t].tci;
+	return nssm_neigh_open(&p->neigh[i], &n, err);
+}
+
+static int parse_devs(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	for (uint32_t i = 0; i < p->n_ports; i++) {
+		int rc = nssm_dev_parse(&p->dev[i], p->cfg.live.dev[i], (int)i, err);
+		if (rc == 0 && !p->cfg.live.force)
+			rc = nssm_dev_guard(&p->dev[i], "/proc", getenv("SSH_CONNECTION"), err);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	const struct nssm_live_cfg *l = &p->cfg.live;
+	const struct nssm_eal_cfg eal = {
+		.dev = p->dev, .n_dev = (int)p->n_ports, .mem_mb = l->mem_mb, .extra = l->eal, .telemetry = true};
+	int rc = parse_devs(p, err);
+	if (rc == 0)
+		rc = nssm_eal_start(&eal, err);
+	uint32_t mtu = 0;
+	uint64_t line = l->line_bps;
+	for (uint32_t i = 0; rc == 0 && i < p->n_ports; i++) {
+		const struct nssm_port_cfg c = {.n_queues = p->n_engines, .mtu = l->port_mtu, .promiscuous = true};
+		rc = nssm_port_open(&p->port[i], &p->dev[i], &c, err);
+		if (rc != 0)
+			break;
+		const struct nssm_port_info *info = nssm_port_info(p->port[i]);
+		mtu = info->mtu > mtu ? info->mtu : mtu;
+		if (l->line_bps == 0 && (line == 0 || (info->line_bps > 0 && info->line_bps < line)))
+			line = info->line_bps;
+		rc = open_neigh(p, i, err);
+	}
+	if (rc != 0)
+		return rc;
+	p->line_bps = line;
+	p->frame_max = mtu + ETH_LEN + NSSM_VLAN_TAGS_MAX * VLAN_LEN;
+	p->frame_max = p->frame_max < FRAME_LEN_MAX ? p->frame_max : FRAME_LEN_MAX;
+	set_macs(p);
+	for (uint32_t e = 0; rc == 0 && e < p->n_engines; e++)
+		rc = nssm_frames_open(&p->frames[e], POOL_FRAMES, p->frame_max + 128, err);
+	if (rc == 0 && l->measure) {
+		const struct nssm_measure_cfg m = {.n_labels = p->n_labels, .signature = l->signature};
+		rc = nssm_measure_open(&p->measure, &m, err);
+	}
+	return rc;
+}
+
+/* --- engines --- */
+
+/* "2,4-6": the CPUs in order; every one must be among those that the process may use. */
+static int parse_cpus(int *cpu, uint32_t n, const char *text, const cpu_set_t *may, struct nssm_err *err)
+{
+	uint32_t found = 0;
+	const char *s = text;
+	while (*s != '\0') {
+		char *end;
+		long lo = strtol(s, &end, 10), hi = lo;
+		bool ok = end != s && lo >= 0;
+		if (ok && *end == '-') {
+			s = end + 1;
+			hi = strtol(s, &end, 10);
+			ok = end != s && hi >= lo;
+		}
+		if (!ok || (*end != ',' && *end != '\0') || hi >= CPU_SETSIZE)
+			return nssm_err_set(err, NSSM_EARG, "--cpus: expected a list such as 1 or 2,4-6, found '%.60s'", text);
+		for (long c = lo; c <= hi; c++) {
+			if (!CPU_ISSET(c, may))
+				return nssm_err_set(err, NSSM_EARG, "--cpus %.60s: this process may not use CPU %ld", text, c);
+			if (found < n)
+				cpu[found] = (int)c;
+			found++;
+		}
+		s = *end == ',' ? end + 1 : end;
+	}
+	if (found != n)
+		return nssm_err_set(err, NSSM_EARG, "--cpus %.60s: expected one CPU for each of %u lcores, found %u", text, n, found);
+	return 0;
+}
+
+/* Engines that spin get the last CPUs, one each; the rest of the threads stay off them if there is a rest. */
+static int choose_cpus(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	int cpu[ENGINES_MAX];
+	for (uint32_t e = 0; e < p->n_engines; e++)
+		cpu[e] = -1;
+	sched_getaffinity(0, sizeof p->cpus_before, &p->cpus_before);
+	p->cpus_rest = p->cpus_before;
+	if (p->cfg.cpus != NULL) {
+		int rc = parse_cpus(cpu, p->n_engines, p->cfg.cpus, &p->cpus_before, err);
+		if (rc != 0)
+			return rc;
+	} else if (p->spins && (uint32_t)CPU_COUNT(&p->cpus_before) > p->n_engines) {
+		uint32_t e = p->n_engines;
+		for (int c = CPU_SETSIZE - 1; e > 0 && c >= 0; c--)
+			if (CPU_ISSET(c, &p->cpus_before))
+				cpu[--e] = c;
+	}
+	for (uint32_t e = 0; e < p->n_engines; e++) {
+		p->out[e].cpu = cpu[e];
+		if (cpu[e] >= 0)
+			CPU_CLR(cpu[e], &p->cpus_rest);
+	}
+	if (CPU_COUNT(&p->cpus_rest) == 0)
+		p->cpus_rest = p->cpus_before;
+	return 0;
+}
+
+static int open_rings(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	size_t n = (size_t)p->n_engines * BLOCKS;
+	p->blocks = aligned_alloc(64, n * sizeof *p->blocks);
+	if (p->blocks == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %zu blocks", n);
+	for (uint32_t e = 0; e < p->n_engines; e++) {
+		int rc = nssm_ring_open(&p->out[e].in, BLOCKS, err);
+		if (rc == 0)
+			rc = nssm_ring_open(&p->out[e].back, BLOCKS, err);
+		if (rc != 0)
+			return rc;
+		for (uint32_t i = 0; i < BLOCKS; i++)
+			nssm_ring_put(p->out[e].back, &p->blocks[e * BLOCKS + i]);
+	}
+	return 0;
+}
+
+static int open_credits(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	if (!p->live || p->cfg.card == NULL)
+		return 0;
+	p->n_credits = (uint32_t)p->cfg.gen->n_lanes + (uint32_t)p->cfg.gen->n_parked_max + 1;
+	size_t n = (size_t)p->n_engines * p->n_credits;
+	p->credit = calloc(n, sizeof *p->credit);
+	p->run.credit = calloc(n, sizeof *p->run.credit);
+	if (p->credit == NULL || p->run.credit == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %zu open sessions", n);
+	return 0;
+}
+
+/* Spilled packets lie where the output does: there must be room for them anyway. */
+static const char *spill_dir(struct nssm_pipeline *p)
+{
+	const struct nssm_pipeline_cfg *c = &p->cfg;
+	if (p->live)
+		return NULL;
+	if (c->spill_dir != NULL)
+		return c->spill_dir;
+	const char *out = c->pcap_out != NULL && strcmp(c->pcap_out, "-") != 0 ? c->pcap_out : c->pcapng_out;
+	if (c->out_dir != NULL)
+		return c->out_dir;
+	if (out == NULL || access(out, F_OK) == 0)
+		out = out == NULL ? "/tmp/x" : out;
+	snprintf(p->spill, sizeof p->spill, "%s", out);
+	char *slash = strrchr(p->spill, '/');
+	if (slash == NULL)
+		return ".";
+	slash[slash == p->spill] = '\0';
+	return p->spill;
+}
+
+static uint32_t plays_max(const struct nssm_pipeline *p)
+{
+	const struct nssm_pipeline_cfg *c = &p->cfg;
+	uint64_t n = c->plays_max;
+	if (n == 0 && c->mode == NSSM_PLAY_CONCURRENCY)
+		n = c->n_plays / p->n_engines + 1;
+	if (n == 0)
+		n = p->live ? PLAYS_MAX : 4 * PLAYS_MAX;
+	return (uint32_t)(n < PLAYS_MOST ? n : PLAYS_MOST);
+}
+
+int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	const struct nssm_pipeline_cfg *c = &p->cfg;
+	bool model = c->card != NULL;
+	int rc = choose_cpus(p, err);
+	if (rc == 0)
+		rc = open_rings(p, err);
+	if (rc == 0)
+		rc = open_credits(p, err);
+	if (rc == 0)
+		rc = nssm_cloner_open(&p->cloner, &p->cfg.clone, err);
+	for (uint32_t e = 0; rc == 0 && e < p->n_engines; e++) {
+		struct nssm_engine_cfg ec = {.idx = e,
+			.n_engines = p->n_engines,
+			.pipe = c,
+			.run = &p->run,
+			.clock = p->live ? pipeline_clock : NULL,
+			.keep = p->keep,
+			.sched = {.line_bps = p->line_bps,
+				.share_num = 1,
+				.share_den = p->n_engines,
+				.max_pps = c->max_pps,
+				.max_bps = c->max_bps,
+				.ramp_ns = c->ramp_ns},
+			.cloner = p->cloner,
+			.arena = {.bytes = c->arena_bytes > 0 ? c->arena_bytes : ARENA_BYTES, .spill_dir = spill_dir(p)},
+			.plays_max = plays_max(p),
+			.tapes_max = 4 * PLAYS_MAX,
+			.flows_max = FLOWS_MAX,
+			.n_decodes = model ? (uint32_t)c->gen->n_lanes + (uint32_t)c->gen->n_parked_max : 0,
+			.n_labels = p->n_labels,
+			.n_credits = p->n_engines * p->n_credits,
+			.frame_max = p->frame_max,
+			.in = p->out[e].in,
+			.back = p->out[e].back,
+			.sink = p->sink,
+			.n_sinks = p->n_sinks,
+			.port = p->port,
+			.n_ports = p->n_ports,
+			.queue = e,
+			.frames = p->frames[e],
+			.neigh = e == 0 && p->n_ports > 0 ? p->neigh : NULL,
+			.truth = p->truth,
+			.folder = p->folder,
+			.measure = p->measure};
+		rc = nssm_engine_open(&p->out[e].engine, &ec, err);
+	}
+	return rc;
+}
