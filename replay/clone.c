@@ -407,7 +407,11 @@ uint32_t nssm_clone_write(const struct nssm_cloner *c, uint8_t *dst, uint32_t *w
 		write_macs(c, dst, rec, id, m);
 	if (rewrite && rec->flow != NULL)
 		write_ip(c, dst, shift, rec, id, m);
-	else if (rec->patches != NULL && c->set_macs)
-		nssm_clone_patch(c, dst, shift, rec, id, !rewrite);
+	else if (rec->patches != NULL && c->set_macs) {
+		uint32_t sum = nssm_clone_patch(c, dst, shift, rec, id, !rewrite);
+		if (rec->csum_off != 0)
+			nssm_sum_apply(dst + shift + rec->csum_off, sum,
+			        false); /* MACs inside are Neighbor Discovery's */
+	}
 	return (uint32_t)((int64_t)rec->len + shift);
 }

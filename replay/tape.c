@@ -318,7 +318,7 @@ int nssm_tape_append(struct nssm_tape_builder *b, struct nssm_tape *t, uint64_t 
 	/* From here on nothing fails. */
 	struct nssm_rec rec;
 	fill_rec(&rec, &l, len, stored, wirelen);
-	rec.t_ns = t->last != NULL && t_ns < t->duration_ns ? t->duration_ns : t_ns;
+	rec.t_ns = t_ns < t->duration_ns ? t->duration_ns : t_ns;
 	if (l.addr_len != 0) {
 		rec.flow = nssm_flow_of(b, t, &dir, &l, frame);
 		rec.dir = rec.flow != NULL ? (uint8_t)dir : 0;

@@ -2,22 +2,15 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/sha1.h"
 
-#define FLUSH_BYTES (256u << 10)
 /* A row without its label: an ID, 2 addresses, 3 small numbers, 6 of 20 digits, 4 times of 21, commas; rounded up. */
-#define ROW_BYTES  512u
-#define LABEL_MAX  4096u
-#define PATH_BYTES 4096u
+#define ROW_BYTES 512u
+#define LABEL_MAX 4096u
 
 static const char HEAD[] = "community_id,proto,src_ip,src_port,dst_ip,dst_port,label,session,clone,first_due,"
                            "last_due,first_sent,"
@@ -31,17 +24,12 @@ struct cell {
 };
 
 struct nssm_truth {
-	struct nssm_outfile *of; /* whole; NULL in place */
-	int fd;                  /* in place; -1 otherwise */
-	int code;                /* first error, 0 while all is well */
-	struct nssm_err first;
-	uint64_t n_rows, in_file; /* in_file: bytes of whole rows, in place */
-	char path[PATH_BYTES];
+	struct nssm_outfile *of; /* NULL once finished */
+	uint64_t n_rows;
 	uint32_t n_labels;
+	size_t row_max;
 	struct cell *label;
 	char *cells;
-	size_t fill, cap;
-	char *buf;
 };
 
 /* --- Community ID --- */
@@ -206,72 +194,19 @@ static char *put_row(char *p, const struct nssm_truth *t, const struct nssm_trut
 
 /* --- the file --- */
 
-static int sticky(const struct nssm_truth *t, struct nssm_err *err)
-{
-	if (t->code != 0 && err != NULL)
-		*err = t->first;
-	return t->code;
-}
-
-static int keep(struct nssm_truth *t, int code, struct nssm_err *err)
-{
-	t->code = code;
-	return sticky(t, err);
-}
-
-/* Bytes of the first n of buf that are whole rows: a newline inside quotes ends none. */
-static size_t whole_rows(const char *buf, size_t n)
-{
-	size_t end = 0;
-	bool quoted = false;
-	for (size_t i = 0; i < n; i++) {
-		if (buf[i] == '"')
-			quoted = !quoted;
-		else if (buf[i] == '\n' && !quoted)
-			end = i + 1;
-	}
-	return end;
-}
-
-static int put_in_place(struct nssm_truth *t)
-{
-	size_t done = 0;
-	while (done < t->fill) {
-		ssize_t k = write(t->fd, t->buf + done, t->fill - done);
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0) {
-			int e = k == 0 ? EIO : errno;
-			t->in_file += whole_rows(t->buf, done);
-			/* A full disk leaves a readable file; where even that fails, the write's error says enough. */
-			(void)!ftruncate(t->fd, (off_t)t->in_file);
-			return nssm_err_set(&t->first, NSSM_EIO, "%s: cannot write at offset %llu: %s",
-			        t->path, (unsigned long long)t->in_file, strerror(e));
-		}
-		done += (size_t)k;
-	}
-	t->in_file += t->fill;
-	return 0;
-}
-
 int nssm_truth_flush(struct nssm_truth *t, struct nssm_err *err)
 {
-	if (t->code != 0)
-		return sticky(t, err);
-	int rc = t->of != NULL ? nssm_outfile_write(t->of, t->buf, t->fill, &t->first) : put_in_place(t);
-	t->fill = 0;
-	return rc == 0 ? 0 : keep(t, rc, err);
+	return nssm_outfile_flush(t->of, err);
 }
 
 int nssm_truth_row(struct nssm_truth *t, const struct nssm_truth_row *row, struct nssm_err *err)
 {
-	if (t->code != 0)
-		return sticky(t, err);
-	char *end = put_row(t->buf + t->fill, t, row);
-	t->fill = (size_t)(end - t->buf);
-	assert(t->fill <= t->cap);
+	char *p = (char *)nssm_outfile_room(t->of, t->row_max, err);
+	if (p == NULL)
+		return nssm_outfile_flush(t->of, err); /* the error that stays */
+	nssm_outfile_take(t->of, (size_t)(put_row(p, t, row) - p));
 	t->n_rows++;
-	return t->fill >= FLUSH_BYTES ? nssm_truth_flush(t, err) : 0;
+	return 0;
 }
 
 uint64_t nssm_truth_rows(const struct nssm_truth *t)
@@ -296,23 +231,23 @@ static size_t put_cell(char *dst, const char *s)
 	return n + quote;
 }
 
-static int make_cells(struct nssm_truth *t, const char *const *label, uint32_t n_labels, struct nssm_err *err)
+static int make_cells(struct nssm_truth *t, const char *path, const char *const *label, uint32_t n_labels,
+        struct nssm_err *err)
 {
 	size_t total = 0, longest = 0;
 	for (uint32_t i = 0; i < n_labels; i++) {
 		if (strlen(label[i]) > LABEL_MAX)
-			return nssm_err_set(err, NSSM_ERANGE, "%s: label %u has more than %u bytes", t->path,
-			        i, LABEL_MAX);
+			return nssm_err_set(
+			        err, NSSM_ERANGE, "%s: label %u has more than %u bytes", path, i, LABEL_MAX);
 		size_t n = put_cell(NULL, label[i]);
 		total += n;
 		longest = n > longest ? n : longest;
 	}
-	t->cap = FLUSH_BYTES + ROW_BYTES + longest;
-	t->buf = malloc(t->cap);
+	t->row_max = ROW_BYTES + longest;
 	t->cells = malloc(total + 1);
 	t->label = malloc((n_labels + 1) * sizeof *t->label);
-	if (t->buf == NULL || t->cells == NULL || t->label == NULL)
-		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for a write buffer", t->path);
+	if (t->cells == NULL || t->label == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for %u labels", path, n_labels);
 	char *p = t->cells;
 	for (uint32_t i = 0; i < n_labels; i++) {
 		size_t n = put_cell(p, label[i]);
@@ -323,42 +258,21 @@ static int make_cells(struct nssm_truth *t, const char *const *label, uint32_t n
 	return 0;
 }
 
-static int open_in_place(struct nssm_truth *t, struct nssm_err *err)
-{
-	/* Not blocking: a FIFO without a reader would hold the open up before it can be refused. */
-	t->fd = open(t->path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
-	struct stat st;
-	if (t->fd < 0 || fstat(t->fd, &st) != 0)
-		return nssm_err_set(err, NSSM_EIO, "%s: cannot create: %s", t->path, strerror(errno));
-	if (!S_ISREG(st.st_mode))
-		return nssm_err_set(
-		        err, NSSM_EIO, "%s: is a device or a pipe, expected a regular file or none", t->path);
-	if (ftruncate(t->fd, 0) != 0)
-		return nssm_err_set(err, NSSM_EIO, "%s: cannot empty: %s", t->path, strerror(errno));
-	return 0;
-}
-
 int nssm_truth_open(struct nssm_truth **tp, const char *path, const char *const *label, uint32_t n_labels,
         bool in_place, struct nssm_err *err)
 {
 	*tp = NULL;
 	struct nssm_truth *t = calloc(1, sizeof *t);
 	if (t == NULL)
-		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for a write buffer", path);
-	t->fd = -1;
-	int rc = 0;
-	if ((size_t)snprintf(t->path, sizeof t->path, "%s", path) >= sizeof t->path)
-		rc = nssm_err_set(err, NSSM_EARG, "%.200s…: path too long", path);
+		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory", path);
+	int rc = make_cells(t, path, label, n_labels, err);
 	if (rc == 0)
-		rc = make_cells(t, label, n_labels, err);
+		rc = in_place ? nssm_outfile_open_in_place(&t->of, path, err)
+		              : nssm_outfile_open(&t->of, path, err);
 	if (rc == 0)
-		rc = in_place ? open_in_place(t, err) : nssm_outfile_open(&t->of, path, err);
-	if (rc == 0) {
-		memcpy(t->buf, HEAD, sizeof HEAD - 1);
-		t->fill = sizeof HEAD - 1;
-		/* A file that a kill leaves has its columns' names. */
-		rc = in_place ? nssm_truth_flush(t, err) : 0;
-	}
+		rc = nssm_outfile_write(t->of, HEAD, sizeof HEAD - 1, err);
+	if (rc == 0 && in_place) /* a file that a kill leaves has its columns' names */
+		rc = nssm_outfile_flush(t->of, err);
 	if (rc != 0)
 		nssm_truth_close(&t);
 	*tp = t;
@@ -367,14 +281,7 @@ int nssm_truth_open(struct nssm_truth **tp, const char *path, const char *const 
 
 int nssm_truth_finish(struct nssm_truth *t, struct nssm_err *err)
 {
-	int rc = nssm_truth_flush(t, err);
-	if (rc != 0)
-		return rc;
-	if (t->of != NULL)
-		rc = nssm_outfile_commit(&t->of, &t->first);
-	else if (fsync(t->fd) != 0)
-		rc = nssm_err_set(&t->first, NSSM_EIO, "%s: cannot sync: %s", t->path, strerror(errno));
-	return rc == 0 ? 0 : keep(t, rc, err);
+	return nssm_outfile_commit(&t->of, err);
 }
 
 void nssm_truth_close(struct nssm_truth **tp)
@@ -383,11 +290,8 @@ void nssm_truth_close(struct nssm_truth **tp)
 	if (t == NULL)
 		return;
 	nssm_outfile_abort(&t->of);
-	if (t->fd >= 0)
-		close(t->fd);
 	free(t->label);
 	free(t->cells);
-	free(t->buf);
 	free(t);
 	*tp = NULL;
 }

@@ -7,8 +7,9 @@
  *          asks for it; empty if label_idx names none. Rows end with \n.
  * Community ID: version 1, seed 0 (github.com/corelight/community-id-spec): base64 of SHA1 over seed, ordered endpoints, protocol;
  *          ICMP and ICMPv6 by type and code as there; protocols but TCP, UDP and SCTP without ports.
- * Files  : as in sink.h, whole or in place. Rows are buffered (256 KiB) and handed to the kernel as whole rows; if that fails
- *          half-way (disk full), the file in place is cut back to the last whole row.
+ * Files  : as in sink.h, whole or in place (base/file.h: "-" is stdout). Rows are buffered and handed to the kernel as whole
+ *          rows. A kill between two calls leaves whole rows; one within a call may leave the beginning of one more, which lacks
+ *          its newline. A disk that is full leaves whole rows.
  * Threads: one at a time.
  * Checked: tests/test_truth.c (the specification's examples), tests/truth.py (a second implementation, tshark)              */
 #ifndef NSSM_TRUTH_H

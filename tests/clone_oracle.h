@@ -12,7 +12,9 @@
 /* One IP packet inside a frame: the frame's own, or one that an ICMP error quotes. */
 struct view {
 	int v;             /* 4, 6; 0: none */
-	uint32_t l3, l4, end, addr, alen;
+	uint32_t l3, l4, addr, alen;
+	uint32_t there;    /* bytes of the frame */
+	uint32_t end;      /* of the packet, by its length, or there */
 	uint8_t proto;
 	bool later, routed, quote;
 	uint32_t n_vlan, ethertype;
@@ -21,7 +23,7 @@ struct view {
 static inline void view_ip(struct view *w, const uint8_t *d, uint32_t at, uint32_t len, uint32_t type)
 {
 	w->l3 = at;
-	w->end = len;
+	w->end = w->there = len;
 	if ((type == 0x0800 || type == 0) && at + 20 <= len && d[at] >> 4 == 4 && (d[at] & 15) >= 5) {
 		w->v = 4;
 		w->alen = 4;
@@ -116,7 +118,7 @@ static inline uint32_t l4_error(const struct view *w, const uint8_t *d)
 static inline uint32_t ip_error(const struct view *w, const uint8_t *d)
 {
 	uint32_t n = w->l4 - w->l3;
-	return u_sum(0, d + w->l3, w->l3 + n <= w->end ? n : w->end - w->l3);
+	return u_sum(0, d + w->l3, w->l3 + n <= w->there ? n : w->there - w->l3);
 }
 
 #define ORACLE_FAIL(...) \
@@ -128,7 +130,7 @@ static inline uint32_t ip_error(const struct view *w, const uint8_t *d)
 
 static inline bool same_errors(const struct view *w, const uint8_t *a, const uint8_t *b, const char *what)
 {
-	if (w->v == 4 && w->l3 + 12 <= w->end && ip_error(w, a) != ip_error(w, b))
+	if (w->v == 4 && w->l3 + 12 <= w->there && ip_error(w, a) != ip_error(w, b))
 		ORACLE_FAIL("%s: IP checksum off by %u, was %u", what, ip_error(w, b), ip_error(w, a));
 	uint32_t c = view_csum(w);
 	if (c == 0)
@@ -157,12 +159,10 @@ static inline void allow_ip(uint8_t *may, const struct view *w, const uint8_t *d
 {
 	if (w->v == 0)
 		return;
-	allow(may, w->addr, 2 * w->alen, w->end);
-	if (w->addr + 2 * w->alen > w->end)
-		allow(may, w->addr, 2 * w->alen, UINT32_MAX);
+	allow(may, w->addr, 2 * w->alen, w->there);
 	if (w->v == 4) {
-		allow(may, w->l3 + 4, 2, UINT32_MAX);
-		allow(may, w->l3 + 10, 2, UINT32_MAX);
+		allow(may, w->l3 + 4, 2, w->there);
+		allow(may, w->l3 + 10, 2, w->there);
 	}
 	if (w->later || w->l4 >= w->end)
 		return;
@@ -220,11 +220,10 @@ static inline void allow_frame(uint8_t *may, const struct view *w, const uint8_t
 	}
 	allow_ip(may, w, d);
 	struct view q;
-	if (view_quote(&q, w, d)) {
-		if (d[w->l4] == 5 && w->v == 4)
-			allow(may, w->l4 + 4, 4, w->end);
+	if (view_icmp(w) && w->v == 4 && d[w->l4] == 5)
+		allow(may, w->l4 + 4, 4, w->end);
+	if (view_quote(&q, w, d))
 		allow_ip(may, &q, d);
-	}
 	if (view_icmp(w) && w->v == 6 && d[w->l4] >= 133 && d[w->l4] <= 137)
 		allow(may, w->l4 + 8, w->end - w->l4 - 8, w->end);
 }

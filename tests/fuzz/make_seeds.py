@@ -167,10 +167,84 @@ def measure_seeds():
             yield name + suffix, bytes([flags]) + b"".join(steps)
 
 
+def packet(v, src, dst, proto, body, frag=0, ext=b"", tags=b""):
+    """A frame whose IP header has a right checksum; the transport's field is filled by the protocol."""
+    field = {6: 16, 17: 6, 1: 2, 58: 2}.get(proto)
+    if field is not None and len(body) > field + 1:
+        even = body + b"\0" * (len(body) % 2)
+        pseudo = src + dst if proto != 1 else b""
+        total = sum(struct.unpack(f">{len(pseudo + even) // 2}H", pseudo + even)) + (proto + len(body) if proto != 1 else 0)
+        while total >> 16:
+            total = (total & 0xFFFF) + (total >> 16)
+        body = body[:field] + struct.pack(">H", 0xFFFF ^ total) + body[field + 2:]
+    if v == 4:
+        ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), 7, frag, 64, proto, 0) + src + dst
+        ip = ip[:8] + summed(ip[8:10] + b"\0\0" + ip[:8] + ip[12:], 0)[:4] + ip[12:]
+        return ETH + tags + b"\x08\x00" + ip + body
+    first = {b"": proto}.get(ext, ext[:1] and ext[0])
+    ip = struct.pack(">IHBB", 0x60000000, len(ext[1:]) + len(body), first, 64) + src + dst
+    return ETH + tags + b"\x86\xdd" + ip + ext[1:] + body
+
+
+def tape_seeds():
+    """As fuzz_tape.c reads them: a choice, then frames behind their lengths."""
+    ends = {4: (bytes([10, 0, 0, 5]), bytes([10, 0, 0, 9])), 6: (bytes.fromhex("fd" + "00" * 14 + "05"), bytes.fromhex("fd" + "00" * 14 + "09"))}
+
+    def tcp(flags, seq, ack, options=b"", data=b"", ports=(40000, 443)):
+        return struct.pack(">HHIIBBHHH", *ports, seq, ack, (20 + len(options)) // 4 << 4, flags, 9000, 0, 0) + options + data
+
+    def udp(data, ports=(40000, 53)):
+        return struct.pack(">HHHH", *ports, 8 + len(data), 0) + data
+
+    times = bytes.fromhex("0101080a0000000500000003")
+    sack = bytes.fromhex("0101050a0000100000002000")
+    odd = bytes.fromhex("01080a00000005000000030101010101")
+    hello = lambda kind: bytes.fromhex("16030100530100004f0303"[:10]) + bytes([kind]) + bytes.fromhex("00004f0303") + bytes(range(32)) + b"\x20" + bytes(range(64, 96)) + bytes(14)
+    retry = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+    dns = struct.pack(">HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + b"\3abc\0\0\1\0\1"
+    for v, (a, b) in ends.items():
+        icmp = 1 if v == 4 else 58
+        echo = bytes([8 if v == 4 else 128, 0, 0, 0, 0, 7, 0, 1]) + b"ping"
+        yield f"tcp{v}", [packet(v, a, b, 6, tcp(2, 0xFFFFFFFF, 0, times)), packet(v, b, a, 6, tcp(18, 5, 0, times, b"", (443, 40000))),
+                          packet(v, a, b, 6, tcp(16, 0, 6, sack)), packet(v, a, b, 6, tcp(16, 0, 6, odd, b"x")),
+                          packet(v, a, b, 6, tcp(4, 0, 0)), packet(v, b, a, 6, tcp(2, 9, 0, b"", b"", (443, 40000)))]
+        server = hello(2)
+        yield f"tls{v}", [packet(v, a, b, 6, tcp(24, 1, 1, b"", hello(1))), packet(v, a, b, 6, tcp(24, 8, 1, b"", hello(1)[7:50])),
+                          packet(v, b, a, 6, tcp(24, 1, 89, b"", b"\x14\3\3\0\1\1" + server, (443, 40000))),
+                          packet(v, b, a, 6, tcp(24, 1, 89, b"", server[:11] + retry + server[43:], (443, 40000))),
+                          packet(v, b, a, 6, tcp(24, 1, 89, b"", server[:35] + b"DOWNGRD\1" + server[43:], (443, 40000)))]
+        ask = packet(v, a, b, 17, udp(dns))
+        error = bytes([3, 3] if v == 4 else [1, 4]) + bytes(6)
+        yield f"udp{v}", [ask, packet(v, b, a, 17, udp(dns, (53, 40000))), packet(v, b, a, icmp, error + ask[14:]),
+                          packet(v, b, a, icmp, error + packet(v, a, b, 6, tcp(16, 1, 2, times))[14:])]
+        yield f"icmp{v}", [packet(v, a, b, icmp, echo), packet(v, b, a, icmp, error + packet(v, a, b, icmp, echo)[14:])]
+        yield f"vlan{v}", [packet(v, a, b, 17, udp(dns), tags=bytes.fromhex("88a8000581000006"))]
+    a, b = ends[4]
+    yield "frag4", [packet(4, a, b, 17, udp(dns), 0x2000), packet(4, a, b, 17, b"the rest", 3), packet(4, a, b, 1, b"the rest", 3)]
+    mac = ETH[6:]
+    yield "arp", [b"\xff" * 6 + mac + bytes.fromhex("0806000108000604" "0001") + mac + a + bytes(6) + b,
+                  ETH + bytes.fromhex("0806000108000604" "0002") + mac + b + mac + a]
+    a, b = ends[6]
+    nd = lambda kind: bytes([kind, 0]) + bytes(6) + b + bytes([1, 1]) + mac + bytes([2, 1]) + mac
+    yield "nd", [packet(6, a, bytes.fromhex("ff02" + "00" * 9 + "01ff000009"), 58, nd(135)), packet(6, b, a, 58, nd(136)),
+                 packet(6, b, a, 58, bytes([134, 0]) + bytes(14) + bytes([1, 1]) + mac),
+                 packet(6, b, a, 58, bytes([137, 0]) + bytes(6) + b + a + bytes([2, 1]) + mac)]
+    route = bytes([43, 17, 2, 0, 1, 0, 0, 0, 0]) + b
+    yield "ext6", [packet(6, a, b, 17, udp(dns), ext=bytes([0, 17, 0, 1, 4, 0, 0, 0, 0])), packet(6, a, b, 17, udp(dns), ext=route),
+                   packet(6, a, b, 17, udp(dns), ext=bytes([44, 17, 0, 0, 1, 0, 0, 0, 7])),
+                   packet(6, a, b, 17, b"the rest", ext=bytes([44, 17, 0, 0, 8, 0, 0, 0, 7]))]
+
+
+def tape_files():
+    for i, (name, frames) in enumerate(tape_seeds()):
+        yield name, bytes([i * 37 % 256]) + b"".join(struct.pack(">H", len(f)) + f for f in frames)
+
+
 def main():
     for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds, "neigh": neigh_seeds,
                         "reader": reader_seeds,
-                        "measure": measure_seeds}.items():
+                        "measure": measure_seeds,
+                        "tape": tape_files}.items():
         folder = os.path.join(sys.argv[1], name)
         os.makedirs(folder, exist_ok=True)
         for file, data in seeds():
