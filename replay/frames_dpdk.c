@@ -71,47 +71,53 @@ void nssm_frames_close(struct nssm_frames **f)
 	*f = NULL;
 }
 
-static inline void hand_out(struct rte_mbuf *m, void **handle, uint8_t **data, uint32_t len)
+/* A frame that a pool gives has one reference and one segment (rte_mbuf_raw_alloc says so); the fields that sending looks at are all in
+ * its first cache line, and with no flags set it looks at no more. */
+static inline void hand_out(struct rte_mbuf *m, uint8_t **data, uint32_t len)
 {
+	m->data_off = RTE_PKTMBUF_HEADROOM;
+	m->ol_flags = 0;
 	m->data_len = (uint16_t)len;
 	m->pkt_len = len;
-	*handle = m;
 	*data = rte_pktmbuf_mtod(m, uint8_t *);
 }
 
 static bool get_mixed(struct nssm_frames *f, void **m, uint8_t **data, const uint32_t *len, uint32_t n)
 {
-	struct rte_mbuf *small[NSSM_BURST], *large[NSSM_BURST];
+	void *small[NSSM_BURST], *large[NSSM_BURST];
 	uint32_t n_large = 0;
 	for (uint32_t i = 0; i < n; i++) {
 		assert(len[i] <= f->frame_max);
 		n_large += len[i] > NSSM_FRAME_SMALL;
 	}
-	if (rte_pktmbuf_alloc_bulk(f->large, large, n_large) != 0)
+	if (rte_mempool_get_bulk(f->large, large, n_large) != 0)
 		return false;
-	if (n > n_large && rte_pktmbuf_alloc_bulk(f->small, small, n - n_large) != 0) {
-		rte_pktmbuf_free_bulk(large, n_large);
+	if (n > n_large && rte_mempool_get_bulk(f->small, small, n - n_large) != 0) {
+		rte_mempool_put_bulk(f->large, large, n_large);
 		return false;
 	}
-	struct rte_mbuf **s = small, **l = large;
-	for (uint32_t i = 0; i < n; i++)
-		hand_out(len[i] > NSSM_FRAME_SMALL ? *l++ : *s++, &m[i], &data[i], len[i]);
+	void **s = small, **l = large;
+	for (uint32_t i = 0; i < n; i++) {
+		m[i] = len[i] > NSSM_FRAME_SMALL ? *l++ : *s++;
+		hand_out(m[i], &data[i], len[i]);
+	}
 	return true;
 }
 
 bool nssm_frames_get(struct nssm_frames *f, void **m, uint8_t **data, const uint32_t *len, uint32_t n)
 {
-	struct rte_mbuf *small[NSSM_BURST];
 	uint32_t longest = 0;
 	assert(n <= NSSM_BURST);
 	for (uint32_t i = 0; i < n; i++)
 		longest = len[i] > longest ? len[i] : longest;
 	if (longest > NSSM_FRAME_SMALL)
 		return get_mixed(f, m, data, len, n);
-	if (rte_pktmbuf_alloc_bulk(f->small, small, n) != 0)
+	if (n == 0)
+		return true;
+	if (rte_mempool_get_bulk(f->small, m, n) != 0)
 		return false;
 	for (uint32_t i = 0; i < n; i++)
-		hand_out(small[i], &m[i], &data[i], len[i]);
+		hand_out(m[i], &data[i], len[i]);
 	return true;
 }
 
