@@ -1,7 +1,9 @@
 #include "replay/port.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -10,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <rte_eal.h>
@@ -24,6 +28,7 @@
 #define MEM_MAX  (1u << 20)
 #define LOG_LAST 2048
 #define ARGS_MAX 64
+#define PREFIX   "netssm-"
 
 /* DPDK's start is a thing of the process, and so is this. */
 static struct {
@@ -141,7 +146,7 @@ static bool add_all(struct args *a, const struct nssm_eal_cfg *cfg, int cpu)
 	bool pci = false, ok = true;
 	/* 5: RTE_LOG_WARNING. */
 	ok = add(a, "netssm") && add(a, "--lcores=0@%d", cpu) &&
-	     add(a, "--file-prefix=netssm-%d", getpid()) && add(a, "--log-level=5") && add(a, "-m") &&
+	     add(a, "--file-prefix=" PREFIX "%d", getpid()) && add(a, "--log-level=5") && add(a, "-m") &&
 	     add(a, "%u", mem_mb);
 	if (strstr(extra, "--in-memory") == NULL && strstr(extra, "--no-huge") == NULL)
 		ok = ok && add(a, "%s", has_hugepages(mem_mb) ? "--in-memory" : "--no-huge");
@@ -181,15 +186,53 @@ static bool set_runtime_dir(void)
 	return setenv("RUNTIME_DIRECTORY", dir, 1) == 0;
 }
 
+#define TELEMETRY "dpdk_telemetry.v2"
+
 /* Unless there is a telemetry socket it is empty and goes right after the start, so that a kill leaves nothing. */
 static void remove_runtime_dir(bool telemetry)
 {
 	char path[512];
-	snprintf(path, sizeof path, "%s/dpdk_telemetry.v2", rte_eal_get_runtime_dir());
+	snprintf(path, sizeof path, "%s/" TELEMETRY, rte_eal_get_runtime_dir());
 	/* DPDK itself does so when the process exits. */
 	if (telemetry)
 		unlink(path);
 	rmdir(rte_eal_get_runtime_dir());
+}
+
+/* A telemetry socket that nobody listens on any more. */
+static bool is_dead(const char *path)
+{
+	struct sockaddr_un to = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	snprintf(to.sun_path, sizeof to.sun_path, "%.*s", (int)sizeof to.sun_path - 1, path);
+	bool dead =
+	        fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) != 0 && errno == ECONNREFUSED;
+	if (fd >= 0)
+		close(fd);
+	return dead;
+}
+
+/* Folders of runs with telemetry that were killed. */
+static void remove_dead_dirs(void)
+{
+	char above[256], path[sizeof above + NAME_MAX + sizeof TELEMETRY + 8];
+	snprintf(above, sizeof above, "%s", rte_eal_get_runtime_dir());
+	char *slash = strrchr(above, '/');
+	if (slash == NULL)
+		return;
+	*slash = '\0';
+	DIR *dir = opendir(above);
+	if (dir == NULL)
+		return;
+	for (const struct dirent *e; (e = readdir(dir)) != NULL;) {
+		snprintf(path, sizeof path, "%s/%s/" TELEMETRY, above, e->d_name);
+		if (strncmp(e->d_name, PREFIX, sizeof PREFIX - 1) != 0 || !is_dead(path))
+			continue;
+		unlink(path);
+		*strrchr(path, '/') = '\0';
+		rmdir(path);
+	}
+	closedir(dir);
 }
 
 /* --- start and stop --- */
@@ -249,6 +292,8 @@ int nssm_eal_start(const struct nssm_eal_cfg *cfg, struct nssm_err *err)
 		return nssm_err_set(err, NSSM_EIO, "DPDK: its start failed (%s)%s", rte_strerror(rte_errno),
 		        nssm_eal_said(said, sizeof said));
 	remove_runtime_dir(false);
+	if (cfg->telemetry)
+		remove_dead_dirs();
 	eal.running = true;
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* port — live network ports through DPDK, seen without DPDK's headers: files named *_dpdk.c include rte_*.h, and port_impl.h.
+/* port — live network ports through DPDK, seen without DPDK's headers: only files named *_dpdk.[ch] include rte_*.h.
  * DEV    : 0000:01:00.0 (PCI) | af_packet:IFACE | af_xdp:IFACE | tap:NAME | memif:[role=client|server,][id=N,]socket=PATH|@ABSTRACT |
  *          null | ring (loopback) | a DPDK vdev as it is, named after its driver ("net_pcap0,tx_pcap=x.pcap").
  * Safety : a kernel interface that carries the default route (IPv4 or IPv6), or through which the login session came in

@@ -1,4 +1,4 @@
-#include "replay/port_impl.h"
+#include "replay/port_dpdk.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -320,18 +320,20 @@ static uint32_t waiting(const struct queue *q)
 	       atomic_load_explicit(q->tx.consumer, memory_order_acquire);
 }
 
-/* Without zero-copy, the kernel sends 32 frames or so a call, and stops at one that the device threw away (EBUSY). False if the
- * interface is down or gone. */
-static bool kick(struct queue *q)
+/* Without zero-copy, the kernel sends 32 frames or so a call, and stops at one that the device threw away (EBUSY): its queue
+ * is full, or it has no carrier. False if the interface is down, without carrier or gone. */
+static bool kick(const struct nssm_xsk *x, struct queue *q)
 {
 	uint64_t end_ns = 0;
+	bool threw_away = false;
 	for (int i = 0; i < KICKS && waiting(q) > 0; i++) {
 		if ((atomic_load_explicit(q->tx.flags, memory_order_relaxed) & XDP_RING_NEED_WAKEUP) == 0)
 			break;
 		if (sendto(q->fd, NULL, 0, MSG_DONTWAIT, NULL, 0) < 0) {
-			if (errno == EBUSY)
+			if (errno == EBUSY) {
 				atomic_fetch_add_explicit(&q->lost, 1, memory_order_relaxed);
-			else if (errno != EAGAIN && errno != EINTR)
+				threw_away = true;
+			} else if (errno != EAGAIN && errno != EINTR)
 				return false; /* ENETDOWN, ENXIO */
 		}
 		reclaim(q);
@@ -341,7 +343,7 @@ static bool kick(struct queue *q)
 		if (i > 1 && now > end_ns)
 			break;
 	}
-	return true;
+	return !threw_away || nssm_xsk_up(x);
 }
 
 uint32_t nssm_xsk_tx(
@@ -351,8 +353,8 @@ uint32_t nssm_xsk_tx(
 	struct xdp_desc *desc = q->tx.desc;
 	assert(n <= NSSM_NETIF_BURST);
 	reclaim(q);
-	/* Nothing new behind what could not go, so that an interface that is down keeps a burst at most. */
-	if (q->stuck && !kick(q))
+	/* Nothing new behind what could not go, so that an interface that is down costs a burst at most. */
+	if (q->stuck && (!nssm_xsk_up(x) || !kick(x, q)))
 		return 0;
 	uint32_t at = atomic_load_explicit(q->tx.producer, memory_order_relaxed);
 	uint32_t room = N_RING - waiting(q);
@@ -367,7 +369,7 @@ uint32_t nssm_xsk_tx(
 		desc[at++ % N_RING] = (struct xdp_desc){.addr = chunk, .len = len[i]};
 	}
 	atomic_store_explicit(q->tx.producer, at, memory_order_release);
-	q->stuck = !kick(q);
+	q->stuck = !kick(x, q);
 	return n;
 }
 

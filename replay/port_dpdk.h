@@ -1,7 +1,7 @@
-/* port_impl — a port from the inside, for the two files that make one: port_dpdk.c (DPDK's devices) and port_netif_dpdk.c (kernel
+/* port_dpdk — a port from the inside, for the two files that make one: port_dpdk.c (DPDK's devices) and port_netif_dpdk.c (kernel
  * interfaces through sockets of our own). */
-#ifndef NSSM_PORT_IMPL_H
-#define NSSM_PORT_IMPL_H
+#ifndef NSSM_PORT_DPDK_H
+#define NSSM_PORT_DPDK_H
 
 #include <stdatomic.h>
 
