@@ -68,6 +68,7 @@ struct nssm_engine_cfg {
 	uint32_t n_sinks;
 	struct nssm_port *const *port;        /* [n_ports] */
 	uint32_t n_ports, queue;
+	bool send_on_time;                    /* every port does */
 	struct nssm_frames *frames;
 	struct nssm_neigh *const *neigh;      /* [n_ports] or NULL: another engine's work */
 	struct nssm_truth *truth;

@@ -42,7 +42,7 @@ static uint8_t side_of(const struct nssm_rec *rec)
 {
 	const struct nssm_flow *f = rec->flow;
 	if (f == NULL)
-		return 0;
+		return rec->dir;
 	uint8_t from = f->end[rec->dir]->role, to = f->end[!rec->dir]->role;
 	if (from != NSSM_ROLE_FIXED)
 		return from == NSSM_ROLE_SERVER;
@@ -310,10 +310,13 @@ static bool to_port(struct nssm_engine *e, uint32_t port, uint32_t n_due)
 {
 	void *m[NSSM_BURST];
 	uint32_t who[NSSM_BURST], n = 0;
+	uint64_t t0 = atomic_load_explicit(&e->cfg.run->t0_ns, memory_order_relaxed);
 	for (uint32_t i = 0; i < n_due; i++) {
 		if (e->staged[i].port != port || e->staged[i].outcome != STAGED_WAITS)
 			continue;
 		m[n] = e->staged[i].frame;
+		if (e->cfg.send_on_time)
+			nssm_frame_set_time(e->cfg.port[port], m[n], e->staged[i].due_ns + t0);
 		who[n++] = i;
 	}
 	if (n == 0)
@@ -493,6 +496,9 @@ static uint64_t until_due(struct nssm_engine *e)
 	uint64_t now = engine_now(e);
 	if (e->cfg.n_ports > 0)
 		engine_watch_gap(e, now);
+	/* A device that sends on time stamps gets what is due soon, and waits itself. */
+	if (e->cfg.send_on_time)
+		return now + HORIZON_NS;
 	if (e->n_rendered == 0 || e->cfg.n_ports == 0 || e->cfg.measure != NULL || e->staged[0].due_ns > now + HORIZON_NS)
 		return now;
 	while (now < e->staged[0].due_ns) {

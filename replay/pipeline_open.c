@@ -152,13 +152,15 @@ int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err)
 	if (rc == 0)
 		rc = nssm_eal_start(&eal, err);
 	uint32_t mtu = 0;
+	p->send_on_time = true;
 	uint64_t line = l->line_bps;
 	for (uint32_t i = 0; rc == 0 && i < p->n_ports; i++) {
-		const struct nssm_port_cfg c = {.n_queues = p->n_engines, .mtu = l->port_mtu, .promiscuous = true};
+		const struct nssm_port_cfg c = {.n_queues = p->n_engines, .mtu = l->port_mtu, .promiscuous = true, .timestamps = true};
 		rc = nssm_port_open(&p->port[i], &p->dev[i], &c, err);
 		if (rc != 0)
 			break;
 		const struct nssm_port_info *info = nssm_port_info(p->port[i]);
+		p->send_on_time &= info->send_on_time;
 		mtu = info->mtu > mtu ? info->mtu : mtu;
 		if (l->line_bps == 0 && (line == 0 || (info->line_bps > 0 && info->line_bps < line)))
 			line = info->line_bps;
@@ -342,6 +344,7 @@ int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err)
 			.port = p->port,
 			.n_ports = p->n_ports,
 			.queue = e,
+			.send_on_time = p->n_ports > 0 && p->send_on_time,
 			.frames = p->frames[e],
 			.neigh = e == 0 && p->n_ports > 0 ? p->neigh : NULL,
 			.truth = p->truth,

@@ -64,6 +64,7 @@ struct nssm_pipeline {
 	struct nssm_neigh *neigh[NSSM_PORTS_MAX];
 	struct nssm_frames *frames[ENGINES_MAX];
 	uint32_t n_ports, frame_max;
+	bool send_on_time;
 	uint64_t line_bps;
 	char spill[PATH_MAX];
 
