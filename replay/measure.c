@@ -44,6 +44,7 @@ struct nssm_measure {
 	struct slot *slots;
 	uint32_t *buckets;
 	uint64_t next;      /* position of the next frame sent */
+	uint64_t unlinked;  /* from it on, frames are in the ring but not yet in a chain */
 	uint64_t unexpired; /* before it nothing waits */
 	uint64_t waiting;
 	uint64_t secret[4];
@@ -97,18 +98,14 @@ static uint32_t *bucket(const struct nssm_measure *m, uint32_t key_lo)
 	return &m->buckets[key_lo & m->bucket_mask];
 }
 
-/* The link to the newest frame of a key: itself, so that it can be replaced; NULL: there is none. A chain is followed while it
- * gets older. A bucket that nothing was put into for 2^31 frames may seem live; then no frame of it is in the ring, and what
- * its link leads to has other keys. */
+/* The link to the newest frame of a key: itself, so that it can be replaced; NULL: there is none. A bucket that nothing was put
+ * into for 2^31 frames may seem live; then no frame of it is in the ring, and what its link leads to has other keys. */
 static uint32_t *find(const struct nssm_measure *m, uint32_t key_lo, uint16_t key_hi)
 {
-	uint32_t younger = 0;
-	for (uint32_t *link = bucket(m, key_lo); live(m, *link) && age(m, *link) > younger;) {
-		struct slot *s = at(m, *link);
+	for (uint32_t *link = bucket(m, key_lo); live(m, *link); link = &at(m, *link)->link) {
+		const struct slot *s = at(m, *link);
 		if (s->key_lo == key_lo && s->key_hi == key_hi)
 			return link;
-		younger = age(m, *link);
-		link = &s->link;
 	}
 	return NULL;
 }
@@ -124,13 +121,11 @@ static uint32_t next_waiting(const struct nssm_measure *m, uint32_t link, uint32
 	return 0;
 }
 
-/* The frame at m->next becomes the newest of its key. */
-static struct slot *push(struct nssm_measure *m, uint64_t key)
+/* The frame becomes the newest of its key. */
+static void link_frame(struct nssm_measure *m, uint32_t new)
 {
-	uint32_t key_lo = (uint32_t)key, wait = 0, lost = 0, new = link_to(m->next);
-	uint16_t key_hi = (uint16_t)(key >> 32);
-	m->next++;
-	uint32_t *link = find(m, key_lo, key_hi);
+	struct slot *s = at(m, new);
+	uint32_t wait = 0, lost = 0, *link = find(m, s->key_lo, s->key_hi);
 	if (link != NULL) {
 		uint32_t old = *link;
 		struct slot *o = at(m, old);
@@ -139,15 +134,31 @@ static struct slot *push(struct nssm_measure *m, uint64_t key)
 		*link = o->link;
 		o->link = new;
 	}
-	struct slot *s = at(m, new);
-	uint32_t *head = bucket(m, key_lo);
-	s->key_lo = key_lo;
-	s->key_hi = key_hi;
+	uint32_t *head = bucket(m, s->key_lo);
 	s->link = *head;
 	s->wait = wait != 0 ? wait : new;
 	s->lost = live(m, lost) ? lost : 0;
 	*head = new;
-	return s;
+}
+
+/* What a bucket's link leads to, fetched ahead. */
+static void prefetch_newest(const struct nssm_measure *m, uint32_t key_lo)
+{
+	uint32_t link = *bucket(m, key_lo);
+	if (live(m, link))
+		__builtin_prefetch(at(m, link), 1);
+}
+
+/* Links what was sent lately. Its buckets were fetched then, and their frames are now, so that the memory is waited for once and
+ * not by each. */
+static void link_all(struct nssm_measure *m)
+{
+	if (m->unlinked == m->next)
+		return;
+	for (uint64_t p = m->unlinked; p < m->next; p++)
+		prefetch_newest(m, at(m, link_to(p))->key_lo);
+	for (; m->unlinked < m->next; m->unlinked++)
+		link_frame(m, link_to(m->unlinked));
 }
 
 /* The frame that has waited longest is lost. */
@@ -181,6 +192,7 @@ static void push_out(struct nssm_measure *m, uint64_t now_ns)
 		return;
 	const struct slot *s = at(m, link_to(oldest));
 	if (state(s) == WAITING) {
+		link_all(m);
 		m->extra.overflow += !(now_ns >= sent_ns(s) + m->timeout_ns);
 		give_up(m, oldest);
 	}
@@ -189,6 +201,7 @@ static void push_out(struct nssm_measure *m, uint64_t now_ns)
 
 void nssm_measure_expire(struct nssm_measure *m, uint64_t now_ns)
 {
+	link_all(m);
 	for (; m->unexpired < m->next; m->unexpired++) {
 		const struct slot *s = at(m, link_to(m->unexpired));
 		if (state(s) != WAITING)
@@ -218,54 +231,74 @@ void nssm_measure_sent(struct nssm_measure *m, uint8_t *frame, uint32_t len, uin
 		key = nssm_view_key(&v, frame, m->secret);
 	}
 	push_out(m, now_ns);
-	struct slot *s = push(m, key);
-	s->time_state = now_ns << 2 | WAITING;
-	s->label = (uint16_t)label_idx;
-	s->flow = (uint16_t)nssm_view_flow(&v, frame, label_idx, m->secret);
-	s->ip_id = v.ip_id;
+	struct slot *s = at(m, link_to(m->next));
+	*s = (struct slot){.time_state = now_ns << 2 | WAITING,
+	        .key_lo = (uint32_t)key,
+	        .key_hi = (uint16_t)(key >> 32),
+	        .label = (uint16_t)label_idx,
+	        .flow = (uint16_t)nssm_view_flow(&v, frame, label_idx, m->secret),
+	        .ip_id = v.ip_id};
+	__builtin_prefetch(bucket(m, s->key_lo), 1);
+	m->next++;
 	m->waiting++;
 	m->extra.remembered++;
+	if (m->next - m->unlinked == NSSM_BURST)
+		link_all(m);
+}
+
+/* A frame that is looked for. */
+struct sought {
+	struct nssm_view v;
+	bool has_key, marked; /* marked: key is a signature's */
+	uint64_t key;
+};
+
+static void seek(struct sought *f, const struct nssm_measure *m, const uint8_t *frame, uint32_t len)
+{
+	struct nssm_signature sig;
+	f->has_key = nssm_view(&f->v, frame, len);
+	if (!f->has_key)
+		return;
+	f->marked = m->signature && nssm_signature_get(&sig, frame, &f->v);
+	f->key = f->marked ? nssm_signature_key(&sig, m->secret) : nssm_view_key(&f->v, frame, m->secret);
+	__builtin_prefetch(bucket(m, (uint32_t)f->key));
 }
 
 /* The newest frame that this one may be; 0: none. A signature that is not ours is a payload like any other. */
-static uint32_t lookup(
-        const struct nssm_measure *m, const struct nssm_view *v, const uint8_t *frame, bool *marked)
+static uint32_t lookup(const struct nssm_measure *m, struct sought *f, const uint8_t *frame)
 {
-	struct nssm_signature sig;
-	const uint32_t *link = NULL;
-	if (m->signature && nssm_signature_get(&sig, frame, v)) {
-		uint64_t key = nssm_signature_key(&sig, m->secret);
-		link = find(m, (uint32_t)key, (uint16_t)(key >> 32));
-	}
-	*marked = link != NULL;
-	if (link == NULL) {
-		uint64_t key = nssm_view_key(v, frame, m->secret);
-		link = find(m, (uint32_t)key, (uint16_t)(key >> 32));
+	const uint32_t *link = find(m, (uint32_t)f->key, (uint16_t)(f->key >> 32));
+	if (link == NULL && f->marked) {
+		f->marked = false;
+		f->key = nssm_view_key(&f->v, frame, m->secret);
+		link = find(m, (uint32_t)f->key, (uint16_t)(f->key >> 32));
 	}
 	return link != NULL ? *link : 0;
 }
 
 void nssm_measure_unsent(struct nssm_measure *m, const uint8_t *frame, uint32_t len)
 {
-	struct nssm_view v;
-	bool marked;
-	uint32_t newest = nssm_view(&v, frame, len) ? lookup(m, &v, frame, &marked) : 0;
+	struct sought f;
+	link_all(m);
+	seek(&f, m, frame, len);
+	uint32_t newest = f.has_key ? lookup(m, &f, frame) : 0;
 	if (newest == 0 || at(m, newest)->wait == 0)
 		return;
 	struct slot *n = at(m, newest);
 	/* The last that waits. */
-	uint32_t last = n->wait, link = last;
-	if (state(n) == WAITING)
-		last = newest;
-	else
-		for (int i = 0; i < TAKE_BACK_STEPS && (link = next_waiting(m, link, newest)) != 0; i++)
+	uint32_t last = state(n) == WAITING ? newest : n->wait;
+	uint32_t link = last;
+	for (int i = 0; i < TAKE_BACK_STEPS && link != newest; i++) {
+		link = at(m, link)->link;
+		if (state(at(m, link)) == WAITING)
 			last = link;
+	}
 	set_state(at(m, last), DONE);
 	if (last == n->wait)
 		n->wait = next_waiting(m, last, newest);
 	m->waiting--;
 	m->extra.remembered--;
-	m->extra.marked -= marked;
+	m->extra.marked -= f.marked;
 }
 
 static void count_match(struct nssm_measure *m, uint32_t link, uint64_t now_ns)
@@ -291,10 +324,14 @@ static void match_waiting(struct nssm_measure *m, uint32_t newest, uint16_t ip_i
 {
 	struct slot *n = at(m, newest);
 	uint32_t first = n->wait, link = first;
-	for (int i = 0; link != 0 && at(m, link)->ip_id != ip_id; i++)
-		link = i < SAME_ID_STEPS ? next_waiting(m, link, newest) : 0;
-	if (link == 0)
-		link = first;
+	/* Steps are counted, not frames that wait: behind one that was lost, all may have come. */
+	for (int i = 0; state(at(m, link)) != WAITING || at(m, link)->ip_id != ip_id; i++) {
+		if (i == SAME_ID_STEPS || link == newest) {
+			link = first;
+			break;
+		}
+		link = at(m, link)->link;
+	}
 	if (link == first)
 		n->wait = next_waiting(m, first, newest);
 	count_match(m, link, now_ns);
@@ -313,13 +350,9 @@ static void match_lost(struct nssm_measure *m, uint32_t newest, uint32_t link, u
 	count_match(m, link, now_ns);
 }
 
-bool nssm_measure_received(struct nssm_measure *m, const uint8_t *frame, uint32_t len, uint64_t now_ns)
+static bool match(struct nssm_measure *m, struct sought *f, const uint8_t *frame, uint64_t now_ns)
 {
-	struct nssm_view v;
-	if (!nssm_view(&v, frame, len))
-		return false;
-	bool marked;
-	uint32_t newest = lookup(m, &v, frame, &marked);
+	uint32_t newest = lookup(m, f, frame);
 	if (newest == 0) {
 		m->all.unmatched++;
 		return false;
@@ -327,7 +360,7 @@ bool nssm_measure_received(struct nssm_measure *m, const uint8_t *frame, uint32_
 	const struct slot *n = at(m, newest);
 	uint32_t lost = state(n) == LOST ? newest : n->lost;
 	if (n->wait != 0) {
-		match_waiting(m, newest, v.ip_id, now_ns);
+		match_waiting(m, newest, f->v.ip_id, now_ns);
 		return true;
 	}
 	if (live(m, lost)) {
@@ -337,6 +370,28 @@ bool nssm_measure_received(struct nssm_measure *m, const uint8_t *frame, uint32_
 	m->all.duplicate++;
 	m->label[n->label].duplicate++;
 	return false;
+}
+
+bool nssm_measure_received(struct nssm_measure *m, const uint8_t *frame, uint32_t len, uint64_t now_ns)
+{
+	return nssm_measure_received_burst(m, &frame, &len, 1, now_ns) == 1;
+}
+
+uint32_t nssm_measure_received_burst(
+        struct nssm_measure *m, const uint8_t *const *frame, const uint32_t *len, uint32_t n, uint64_t now_ns)
+{
+	struct sought f[NSSM_BURST];
+	assert(n <= NSSM_BURST);
+	uint32_t n_matched = 0;
+	link_all(m);
+	for (uint32_t i = 0; i < n; i++)
+		seek(&f[i], m, frame[i], len[i]);
+	for (uint32_t i = 0; i < n; i++)
+		if (f[i].has_key)
+			prefetch_newest(m, (uint32_t)f[i].key);
+	for (uint32_t i = 0; i < n; i++)
+		n_matched += f[i].has_key && match(m, &f[i], frame[i], now_ns);
+	return n_matched;
 }
 
 uint64_t nssm_measure_waiting(const struct nssm_measure *m)

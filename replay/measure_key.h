@@ -1,7 +1,7 @@
 /* measure_key — what of a frame is still there when it comes back through switches, routers and NAT, as a key; and the signature.
  * Source : RFC 1624 (checksum), 3022 (NAT: addresses, ports, ICMP identifiers and their checksums change)
- * Key    : IP protocol, fragment offset, payload length, TCP seq, ack and flags without ECN or ICMP type, code and (echo) sequence, and the
- *          first 64 bytes of payload; of ICMP errors no payload, as a NAT translates the packet inside. Not in it: MACs, VLAN tags,
+ * Key    : IP protocol, fragment offset, payload length, TCP seq, ack and flags without ECN or ICMP type, code and (echo) sequence,
+ *          and the first 64 bytes of payload; of ICMP errors no payload, as a NAT translates the packet inside. Not in it: MACs, VLAN tags,
  *          IP version and header (addresses, TTL, DSCP, ID, options), ports, checksums, TCP window and options.
  * Not    : ARP and whatever is not IP, Neighbor Discovery, what is cut inside its transport header: these have no key.
  * Checked: tests/test_measure.c, tests/fuzz/fuzz_measure.c                                                                    */
@@ -37,8 +37,8 @@ struct nssm_signature {
 	uint64_t sequence, sent_ns;
 };
 /* Writes the signature over the last 24 bytes of a TCP or UDP payload and corrects the checksum by the difference, so that one
- * that was wrong stays wrong and UDP's 0 stays 0. may_overwrite: bytes at the frame's end (padding behind the IP packet counts among
- * them). False: no room, a fragment, or the frame was cut; it is as it was. */
+ * that was wrong stays wrong and UDP's 0 stays 0. may_overwrite: bytes at the frame's end (padding behind the IP packet counts
+ * among them). False: no room, a fragment, or the frame was cut; it is as it was. */
 bool nssm_signature_put(uint8_t *frame, uint32_t len, const struct nssm_view *v, uint32_t may_overwrite,
 	const struct nssm_signature *s);
 /* True: the frame has one. */

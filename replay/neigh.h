@@ -8,8 +8,8 @@
  *          answer is longer than NSSM_NEIGH_OUT_BYTES, and no fragments.
  * Tags   : with n_vlan, only requests whose outer tags have the same VLAN IDs are answered; without, any. Answers carry the tags
  *          of what they answer, at most NSSM_NEIGH_TAGS_MAX.
- * Gateway: asked once a second until it answers (5 times, then every 5 s); renewed every 30 s; a MAC that changes is taken; one that
- *          no longer answers stays known, and is asked again as at first. Asked from self4/self6; without one from the
+ * Gateway: asked once a second until it answers (5 times, then every 5 s); renewed every 30 s; a MAC that changes is taken; one
+ *          that no longer answers stays known, and is asked again as at first. Asked from self4/self6; without one from the
  *          first address of the pools, else from the first that was owned, else from none (an ARP probe) or the link-local address.
  * Threads: one for everything, but nssm_neigh_own, which any number may call at any time.
  * Checked: tests/test_neigh.c, tests/fuzz/fuzz_neigh.c, tests/netns/router.sh                                               */
@@ -46,7 +46,8 @@ struct nssm_neigh_stats {
 struct nssm_neigh;
 int nssm_neigh_open(struct nssm_neigh **n, const struct nssm_neigh_cfg *cfg, struct nssm_err *err);
 void nssm_neigh_close(struct nssm_neigh **n);
-/* 4 or 16 bytes. Addresses that nobody may answer for (multicast, broadcast, unspecified, loopback, the gateway's) are passed over. */
+/* 4 or 16 bytes. Addresses that nobody may answer for (multicast, broadcast, unspecified, loopback, the gateway's) are passed
+ * over. */
 void nssm_neigh_own(struct nssm_neigh *n, const uint8_t *addr, int ip_version);
 /* A received frame. Returns the length of the answer written to out [NSSM_NEIGH_OUT_BYTES], 0: none; *mine: it was ARP, ND or an
  * echo request to self (not traffic). */

@@ -441,8 +441,8 @@ static void test_script(void **state)
 	}
 }
 
-/* A frame of one direction that overtakes one of the other is no reordering. Flows are told apart by 16 bits of a random hash: once in
- * 65,536 times two are one. So it is enough if one in three tries says so. */
+/* A frame of one direction that overtakes one of the other is no reordering. Flows are told apart by 16 bits of a random
+ * hash: once in 65,536 times two are one. So it is enough if one in three tries says so. */
 static void test_order_by_flow(void **state)
 {
 	(void)state;
