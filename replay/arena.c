@@ -35,7 +35,7 @@ struct nssm_arena {
 };
 
 /* The whole of it is touched, since the first touch of a page costs 50 times what the second does. */
-static int map_memory(struct nssm_arena *a, size_t bytes, struct nssm_err *err)
+static int map_memory(struct nssm_arena *a, size_t bytes, bool lazy, struct nssm_err *err)
 {
 	size_t n = bytes / NSSM_CHUNK_BYTES + (bytes % NSSM_CHUNK_BYTES != 0);
 	size_t align = bytes >= 2 * (size_t)HUGE_BYTES ? HUGE_BYTES : NSSM_CHUNK_BYTES;
@@ -53,7 +53,7 @@ static int map_memory(struct nssm_arena *a, size_t bytes, struct nssm_err *err)
 	a->stats.chunks = n;
 	/* Fewer TLB misses where the kernel has huge pages to give; where not, nothing is lost. */
 	(void)madvise(a->mem, n * NSSM_CHUNK_BYTES, MADV_HUGEPAGE);
-	for (size_t at = 0; at < n * NSSM_CHUNK_BYTES; at += 4096)
+	for (size_t at = 0; !lazy && at < n * NSSM_CHUNK_BYTES; at += 4096)
 		((volatile uint8_t *)a->mem)[at] = 0;
 	return 0;
 }
@@ -80,7 +80,7 @@ int nssm_arena_open(struct nssm_arena **out, const struct nssm_arena_cfg *cfg, s
 		return nssm_err_set(err, NSSM_ENOMEM, "arena: no memory");
 	a->fd = -1;
 	a->spill_max = cfg->spill_bytes != 0 ? cfg->spill_bytes : UINT64_MAX;
-	int rc = map_memory(a, cfg->bytes, err);
+	int rc = map_memory(a, cfg->bytes, cfg->lazy, err);
 	if (rc == 0 && cfg->spill_dir != NULL)
 		rc = open_spill(a, cfg->spill_dir, err);
 	if (rc != 0)

@@ -1,11 +1,12 @@
 /* arena — fixed-size chunks for the packets of sessions that are playing or kept. One arena an engine (one thread), so no lock.
- * Memory : `bytes` are mapped and touched at open (first touch is 50 times slower than the second). With a spill folder, more
+ * Memory : `bytes` are mapped and, unless lazy, touched at open (first touch is 50 times slower than the second). With a spill folder, more
  *          chunks come from an unlinked temporary file there (reserved with posix_fallocate before use, so a full disk is an
  *          error and no SIGBUS; mapped shared; nssm_arena_cold lets their pages go), up to spill_bytes.
  * Nothing is allocated from the heap after open but the spill's mappings.                                                   */
 #ifndef NSSM_ARENA_H
 #define NSSM_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,7 @@
 
 struct nssm_arena_cfg {
 	size_t bytes;             /* in memory; rounded up to a chunk */
+	bool lazy;                /* not touched at open: for virtual time, where no wire waits and most runs need little */
 	const char *spill_dir;    /* NULL: none */
 	uint64_t spill_bytes;     /* 0: no bound */
 };

@@ -82,7 +82,7 @@ int nssm_engine_open(struct nssm_engine **ep, const struct nssm_engine_cfg *cfg,
 	if (rc == 0)
 		rc = engine_out_open(e, err);
 	if (rc == 0 && cfg->truth != NULL)
-		rc = nssm_rows_open(&e->rows, cfg->arena.bytes, err);
+		rc = nssm_rows_open(&e->rows, cfg->arena.bytes, cfg->arena.lazy, err);
 	if (rc != 0) {
 		nssm_engine_close(ep);
 		return rc;

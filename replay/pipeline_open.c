@@ -329,7 +329,7 @@ int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err)
 				.max_bps = c->max_bps,
 				.ramp_ns = c->ramp_ns},
 			.cloner = p->cloner,
-			.arena = {.bytes = c->arena_bytes > 0 ? c->arena_bytes : ARENA_BYTES, .spill_dir = spill_dir(p)},
+			.arena = {.bytes = c->arena_bytes > 0 ? c->arena_bytes : ARENA_BYTES, .spill_dir = spill_dir(p), .lazy = !p->live},
 			.plays_max = plays_max(p),
 			.tapes_max = 4 * PLAYS_MAX,
 			.flows_max = FLOWS_MAX,

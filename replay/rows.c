@@ -23,13 +23,13 @@ struct nssm_rows {
 	size_t used;
 };
 
-int nssm_rows_open(struct nssm_rows **rp, size_t bytes, struct nssm_err *err)
+int nssm_rows_open(struct nssm_rows **rp, size_t bytes, bool lazy, struct nssm_err *err)
 {
 	struct nssm_rows *r = calloc(1, sizeof *r);
 	*rp = r;
 	if (r == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for rows");
-	int rc = nssm_arena_open(&r->arena, &(struct nssm_arena_cfg){.bytes = bytes}, err);
+	int rc = nssm_arena_open(&r->arena, &(struct nssm_arena_cfg){.bytes = bytes, .lazy = lazy}, err);
 	if (rc != 0)
 		nssm_rows_close(rp);
 	return rc;

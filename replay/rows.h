@@ -17,7 +17,8 @@ struct nssm_flow_row {
 };
 
 struct nssm_rows;
-int nssm_rows_open(struct nssm_rows **r, size_t bytes, struct nssm_err *err);
+/* bytes, lazy: as arena.h's. */
+int nssm_rows_open(struct nssm_rows **r, size_t bytes, bool lazy, struct nssm_err *err);
 void nssm_rows_close(struct nssm_rows **r);
 
 struct nssm_row_seg; /* a play's list of segments; NULL: none */
