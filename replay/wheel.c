@@ -5,13 +5,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define TICK_BITS   10
-#define LEVEL_BITS  10 /* slots of a level that make one of the next */
-#define N_LEVELS    6
-#define N_SLOTS     (2u << LEVEL_BITS)
-#define N_TOP_SLOTS 16u /* of the last level, whose slots are 2^60 ns wide */
-#define STRETCH     (1u << LEVEL_BITS)
-#define N_WORDS     (N_SLOTS / 64)
+#define TICK_BITS  9
+#define LEVEL_BITS 10 /* slots of a level that make one of the next */
+#define N_LEVELS   6
+#define STRETCH    (1u << LEVEL_BITS)
+#define N_SLOTS    (2 * STRETCH)
+#define N_WORDS    (N_SLOTS / 64)
+/* Of the last level: 64 bits of time end there. */
+#define N_TOP_SLOTS (1u << (64 - TICK_BITS - (N_LEVELS - 1) * LEVEL_BITS))
 
 #define PER_BLOCK 10
 #define NO_BLOCK  UINT32_MAX
@@ -32,7 +33,7 @@ struct block {
 	uint32_t next, unused[3];
 };
 
-/* The head block has room or is full; those behind it are full. */
+/* The head block has room or is full; those behind it are full. Without one fill is PER_BLOCK too. */
 struct slot {
 	uint32_t head, fill;
 };
@@ -47,6 +48,9 @@ _Static_assert(sizeof(struct block) == 256, "a block is four cache lines");
 _Static_assert(N_WORDS == 32, "the summary is 32 bits");
 _Static_assert(TICK_BITS + N_LEVELS * LEVEL_BITS >= 64, "the last level has no next one");
 
+/* Kept out of the paths that are taken for every packet: inlined they would make those save more registers. */
+#define SELDOM __attribute__((noinline))
+
 struct nssm_wheel {
 	uint32_t n, n_max;
 
@@ -60,8 +64,9 @@ struct nssm_wheel {
 	struct entry far;
 	bool has_far;
 
-	uint64_t now;  /* tick: the levels' slots are counted from here */
-	uint64_t next; /* first tick that was not gathered: now or now + 1 */
+	uint64_t now;               /* tick: the levels' slots are counted from here */
+	uint64_t end[N_LEVELS - 1]; /* first tick beyond a level: behind the stretch after the present one */
+	uint64_t next;              /* first tick that was not gathered: now or now + 1 */
 
 	struct block *pool;
 	uint32_t free;
@@ -79,6 +84,18 @@ static inline bool before(const struct entry *a, const struct entry *b)
 	if (a->tie != b->tie)
 		return a->tie < b->tie;
 	return a->id < b->id;
+}
+
+/* The slot of a tick at level k, counted from tick 0; beyond the last level there is one. */
+static inline uint64_t seg(uint64_t tick, int k)
+{
+	return k < N_LEVELS ? tick >> (LEVEL_BITS * k) : 0;
+}
+
+static void set_ends(struct nssm_wheel *w)
+{
+	for (int k = 1; k < N_LEVELS; k++)
+		w->end[k - 1] = (seg(w->now, k) + 2) << (LEVEL_BITS * k);
 }
 
 /* --- memory --- */
@@ -129,7 +146,8 @@ int nssm_wheel_open(struct nssm_wheel **wp, uint32_t n_max, struct nssm_err *err
 		w->pool[i].next = i + 1 < blocks ? i + 1 : NO_BLOCK;
 	for (int k = 0; k < N_LEVELS; k++)
 		for (uint32_t i = 0; i < N_SLOTS; i++)
-			w->level[k].slot[i].head = NO_BLOCK;
+			w->level[k].slot[i] = (struct slot){NO_BLOCK, PER_BLOCK};
+	set_ends(w);
 	*wp = w;
 	return 0;
 }
@@ -229,7 +247,7 @@ static void sort(struct entry *e, uint32_t n)
 
 /* --- the heap --- */
 
-static void late_push(struct nssm_wheel *w, struct entry x)
+SELDOM static void late_push(struct nssm_wheel *w, struct entry x)
 {
 	struct entry *e = w->late;
 	uint32_t i = w->n_late++;
@@ -259,22 +277,18 @@ static void late_pop(struct nssm_wheel *w)
 
 /* --- the levels --- */
 
-static inline uint64_t seg(uint64_t tick, int k)
-{
-	return k < N_LEVELS ? tick >> (LEVEL_BITS * k) : 0;
-}
-
-/* Puts an entry into the lowest level that holds its slot: of the present stretch, or the next. */
+/* Puts an entry into the lowest level that holds its slot: of the present stretch, or the next. Counted without a branch: at random
+ * gaps none could be foreseen. */
 static inline void place(struct nssm_wheel *w, const struct entry *x)
 {
 	uint64_t tick = x->due_ns >> TICK_BITS;
 	int k = 0;
-	while (seg(tick, k + 1) - seg(w->now, k + 1) > 1)
-		k++;
+	for (int j = 0; j < N_LEVELS - 1; j++)
+		k += tick >= w->end[j];
 	uint32_t i = (uint32_t)seg(tick, k) % N_SLOTS;
 	struct level *lv = &w->level[k];
 	struct slot *s = &lv->slot[i];
-	if (s->head == NO_BLOCK || s->fill == PER_BLOCK) {
+	if (s->fill == PER_BLOCK) {
 		uint32_t b = w->free;
 		assert(b != NO_BLOCK);
 		w->free = w->pool[b].next;
@@ -391,16 +405,37 @@ static bool find_first(struct nssm_wheel *w, int *level, uint64_t *segment)
 }
 
 /* Time goes on to a tick before which nothing is left. */
-static void set_now(struct nssm_wheel *w, uint64_t tick)
+static inline void set_now(struct nssm_wheel *w, uint64_t tick)
 {
 	uint64_t was = w->now;
 	w->now = tick;
+	if (seg(tick, 1) == seg(was, 1))
+		return;
+	set_ends(w);
 	for (int k = N_LEVELS - 1; k > 0; k--)
 		if (seg(tick, k) != seg(was, k))
 			move_down(w, k, seg(tick, k), UINT32_MAX);
 }
 
 /* --- gathering --- */
+
+/* Up to PER_BLOCK entries, sorted into out: each one's place is the number of those before it. No branch but for equal dues. */
+static void rank_sort(struct entry *out, const struct entry *e, uint32_t n)
+{
+	uint32_t at[PER_BLOCK] = {0};
+	uint32_t equal = 0;
+	for (uint32_t i = 1; i < n; i++)
+		for (uint32_t j = 0; j < i; j++) {
+			uint32_t after = e[i].due_ns > e[j].due_ns;
+			equal |= e[i].due_ns == e[j].due_ns;
+			at[i] += after;
+			at[j] += 1 - after;
+		}
+	for (uint32_t i = 0; i < n; i++)
+		out[at[i]] = e[i];
+	if (equal)
+		insertion_sort(out, n);
+}
 
 static void gather(struct nssm_wheel *w, uint64_t tick)
 {
@@ -410,14 +445,22 @@ static void gather(struct nssm_wheel *w, uint64_t tick)
 	w->next = tick + 1;
 	/* It was the first of the levels, so it is of this tick. */
 	w->has_far = false;
-	while (lv->slot[i].head != NO_BLOCK) {
-		struct block *b = take_block(w, lv, i, &fill);
-		prefetch_slot(w, &lv->slot[i]);
-		memcpy(&w->ready[w->tail], b->e, fill * sizeof b->e[0]);
+	struct block *b = take_block(w, lv, i, &fill);
+	bool chain = lv->slot[i].head != NO_BLOCK;
+	if (!chain)
+		rank_sort(&w->ready[from], b->e, fill);
+	for (;;) {
+		if (chain)
+			memcpy(&w->ready[w->tail], b->e, fill * sizeof b->e[0]);
 		w->tail += fill;
 		give_block(w, b);
+		if (lv->slot[i].head == NO_BLOCK)
+			break;
+		b = take_block(w, lv, i, &fill);
+		prefetch_slot(w, &lv->slot[i]);
 	}
-	sort(&w->ready[from], w->tail - from);
+	if (chain)
+		sort(&w->ready[from], w->tail - from);
 }
 
 /* The next stretches' entries come down twice as fast as entries are given out. */
@@ -449,7 +492,7 @@ static void look_far(struct nssm_wheel *w, int k, uint64_t segment)
 
 /* Gathers ticks of the present stretch until AHEAD entries are ready; beyond it only if there is nothing else. Beyond level 0 the
  * first is found and left where it is: were time moved there, all that comes before it would have to go through the heap. */
-static void refill(struct nssm_wheel *w)
+SELDOM static void refill(struct nssm_wheel *w)
 {
 	uint32_t had = w->tail - w->head;
 	memmove(w->ready, &w->ready[w->head], had * sizeof w->ready[0]);
@@ -494,35 +537,31 @@ void nssm_wheel_add(struct nssm_wheel *w, uint32_t id, uint64_t due_ns, uint64_t
 /* The first of what is gathered, late or far; NULL: empty. */
 static inline const struct entry *first_of(const struct nssm_wheel *w)
 {
-	const struct entry *r = w->head < w->tail ? &w->ready[w->head] : NULL;
-	if (w->n_late > 0 && (r == NULL || before(&w->late[0], r)))
-		return &w->late[0];
-	if (r == NULL && w->has_far)
-		return &w->far;
-	return r;
+	const struct entry *r = w->ready + w->head;
+	if (w->head < w->tail)
+		return w->n_late > 0 && before(&w->late[0], r) ? &w->late[0] : r;
+	return w->n_late > 0 ? &w->late[0] : w->has_far ? &w->far : NULL;
 }
 
 bool nssm_wheel_peek(struct nssm_wheel *w, uint32_t *id, uint64_t *due_ns)
 {
+	if (w->n == 0)
+		return false;
 	if (w->tail - w->head < AHEAD_LOW)
 		refill(w);
 	const struct entry *e = first_of(w);
-	if (e == NULL)
-		return false;
 	*id = e->id;
 	*due_ns = e->due_ns;
 	return true;
 }
 
-void nssm_wheel_pop(struct nssm_wheel *w)
+SELDOM static void pop_other(struct nssm_wheel *w)
 {
-	assert(w->n > 0);
 	const struct entry *e = first_of(w);
 	if (e == NULL) {
 		refill(w);
 		e = first_of(w);
 	}
-	w->n--;
 	if (e == &w->far) {
 		w->head = w->tail = 0;
 		gather(w, w->far.due_ns >> TICK_BITS);
@@ -532,6 +571,16 @@ void nssm_wheel_pop(struct nssm_wheel *w)
 	} else {
 		w->head++;
 	}
+}
+
+void nssm_wheel_pop(struct nssm_wheel *w)
+{
+	assert(w->n > 0);
+	w->n--;
+	if (w->n_late == 0 && w->head < w->tail)
+		w->head++;
+	else
+		pop_other(w);
 }
 
 uint32_t nssm_wheel_ahead(const struct nssm_wheel *w, uint32_t *ids, uint32_t n)

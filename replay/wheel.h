@@ -2,7 +2,7 @@
  * (due, tie, id), exactly, not only to the width of a tick.
  * Source : Varghese & Lauck 1987, "Hashed and hierarchical timing wheels", scheme 7.
  * Layout : a cursor is an entry of 24 bytes {due, tie, id} that moves; nothing is looked up by id, so no move is a cache miss of
- *          its own. Ticks of 2^10 ns; six levels of 2048 slots whose widths are 2^10, 2^20 .. 2^60 ns. 1024 slots of a level
+ *          its own. Ticks of 2^9 ns; six levels of 2048 slots whose widths are 2^9, 2^19 .. 2^59 ns. 1024 slots of a level
  *          make one slot of the next, so a level holds the wheel's present stretch and the one after it. A slot is a list of
  *          256-byte blocks of 10 entries from a pool.
  *          Ticks that have come due are gathered, sorted and given out one by one, some 32 entries ahead. What is added in or
@@ -10,7 +10,7 @@
  *          The next stretch's entries move down a few blocks for each ticks' gathering, so no add, peek or pop has a whole
  *          stretch to move unless nearly all that is due lies in it after a silence.
  * Memory : all at open, mapped and touched (huge pages where the system has them); nothing afterwards. Blocks: n entries in at
- *          most S = 5*2048+16 slots, each slot with at most one block that is not full, and one block being emptied:
+ *          most S = 5*2048+32 slots, each slot with at most one block that is not full, and one block being emptied:
  *          min(n, S) + (n - min(n, S))/10 + 2. With the gathered entries and the heap 74 bytes a cursor, and 2.5 MB.
  * Threads: one.
  * Checked: tests/test_wheel.c (against a sorted model, random and adversarial); timed by tests/bench_wheel.c               */
