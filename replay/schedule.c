@@ -360,30 +360,32 @@ static uint64_t __attribute__((noinline)) root(u128 x)
 	return r;
 }
 
-static uint64_t __attribute__((noinline)) ramp_due(struct nssm_sched *s)
+static uint64_t __attribute__((noinline))
+ramp_due(const struct nssm_sched *s, const struct nssm_sched_clock *work)
 {
-	const struct nssm_sched_clock *w = &s->work;
-	uint64_t twice = 2 * w->ns, odd = s->ramp_ns & 1;
+	uint64_t twice = 2 * work->ns, odd = s->ramp_ns & 1;
 	/* rem/div of 1/2 or more; rem < div <= 2^63 */
-	bool half = w->rem >= w->div - w->rem;
-	if (twice + (odd && half) >= s->ramp_ns) {
-		/* It is over. Half a nanosecond cannot be moved into the anchor. */
-		if (!odd) {
-			s->ramping = false;
-			s->start_ns += s->ramp_ns / 2;
-			return s->start_ns + w->ns;
-		}
-		return s->start_ns + w->ns + s->ramp_ns / 2 + half;
-	}
-	u128 part = w->rem == 0 ? 0 : (u128)2 * s->ramp_ns * w->rem / w->div;
+	bool half = odd && work->rem >= work->div - work->rem;
+	if (twice + half >= s->ramp_ns)
+		return s->start_ns + work->ns + s->ramp_ns / 2 + half;
+	u128 part = work->rem == 0 ? 0 : (u128)2 * s->ramp_ns * work->rem / work->div;
 	return s->start_ns + root((u128)s->ramp_ns * twice + part);
 }
 
-/* Due time of where the work clock stands. */
-static inline uint64_t work_due(struct nssm_sched *s)
+/* Due time of where a work clock stands. */
+static inline uint64_t work_due(const struct nssm_sched *s, const struct nssm_sched_clock *work)
 {
-	uint64_t due = __builtin_expect(s->ramping, 0) ? ramp_due(s) : s->start_ns + s->work.ns;
+	uint64_t due = __builtin_expect(s->ramping, 0) ? ramp_due(s, work) : s->start_ns + work->ns;
 	return min_u64(due, END_NS);
+}
+
+/* A ramp that is over moves into the anchor, where no half of a nanosecond would be lost by that. */
+static void ramp_over(struct nssm_sched *s)
+{
+	if (2 * s->work.ns < s->ramp_ns || (s->ramp_ns & 1) != 0)
+		return;
+	s->ramping = false;
+	s->start_ns += s->ramp_ns / 2;
 }
 
 /* Work done at a time, rounded up. */
@@ -428,51 +430,61 @@ int nssm_sched_init(struct nssm_sched *s, const struct nssm_rate *rate, struct n
 	return rc;
 }
 
-/* Sets the work clock to where the packet is in the stream. */
-static inline void follow_stream(struct nssm_sched *s, uint64_t stream_ns)
+/* A packet at stream_ns is the next: moves the work clock there. */
+static inline void follow_stream(
+        const struct nssm_sched *s, struct nssm_sched_clock *work, uint64_t stream_ns)
 {
-	uint64_t gap = stream_ns > s->stream_ns ? stream_ns - s->stream_ns : 0;
-	s->stream_ns += gap;
-	clock_go(&s->work, gap);
-	if (__builtin_expect(s->resumed, 0)) {
-		s->resumed = false;
-		s->stream_ns = max_u64(stream_ns, s->resume_stream_ns);
-		if (s->work.ns < s->resume_ns)
-			clock_to(&s->work, s->resume_ns);
-	}
+	clock_go(work, stream_ns > s->stream_ns ? stream_ns - s->stream_ns : 0);
+	if (__builtin_expect(s->resumed, 0) && work->ns < s->resume_ns)
+		clock_to(work, s->resume_ns);
 }
 
-static uint64_t __attribute__((noinline)) cap(struct nssm_sched *s, uint64_t due, uint32_t wirelen)
+static inline uint64_t due_of(const struct nssm_sched *s, const struct nssm_sched_clock *work)
 {
-	if (s->max_pps != 0)
-		due = max_u64(due, s->cap_pps.ns);
-	if (s->max_bps != 0)
-		due = max_u64(due, s->cap_bps.ns);
-	/* After an idle time the cap begins anew. */
+	uint64_t due = s->last_due_ns;
+	if (s->rate.kind != NSSM_RATE_TOP)
+		due = max_u64(due, work_due(s, work));
+	/* A cap that there is not stands at the last due. */
+	return max_u64(due, max_u64(s->cap_pps.ns, s->cap_bps.ns));
+}
+
+uint64_t nssm_sched_peek(const struct nssm_sched *s, uint64_t stream_ns)
+{
+	if (s->rate.kind != NSSM_RATE_SPEED)
+		return due_of(s, &s->work);
+	struct nssm_sched_clock work = s->work;
+	follow_stream(s, &work, stream_ns);
+	return due_of(s, &work);
+}
+
+static void __attribute__((noinline)) count_for_caps(struct nssm_sched *s, uint64_t due, uint32_t wirelen)
+{
+	/* After an idle time a cap begins anew. */
 	if (due > s->cap_pps.ns)
 		clock_to(&s->cap_pps, due);
 	if (due > s->cap_bps.ns)
 		clock_to(&s->cap_bps, due);
 	clock_tick(&s->cap_pps);
 	clock_go(&s->cap_bps, units_of(NSSM_RATE_BPS_L2, wirelen));
-	return due;
 }
 
 uint64_t nssm_sched_next(struct nssm_sched *s, uint64_t stream_ns, uint32_t wirelen)
 {
-	uint64_t due = s->last_due_ns;
-	if (s->rate.kind == NSSM_RATE_SPEED) {
-		follow_stream(s, stream_ns);
-		due = max_u64(due, work_due(s));
-	} else if (s->rate.kind == NSSM_RATE_PPS) {
-		due = max_u64(due, work_due(s));
-		clock_tick(&s->work);
-	} else if (s->rate.kind != NSSM_RATE_TOP) {
-		due = max_u64(due, work_due(s));
-		clock_go(&s->work, units_of(s->rate.kind, wirelen));
+	enum nssm_rate_kind kind = s->rate.kind;
+	if (kind == NSSM_RATE_SPEED) {
+		follow_stream(s, &s->work, stream_ns);
+		s->stream_ns = max_u64(stream_ns, s->resumed ? s->resume_stream_ns : s->stream_ns);
+		s->resumed = false;
 	}
+	uint64_t due = due_of(s, &s->work);
+	if (__builtin_expect(s->ramping, 0))
+		ramp_over(s);
+	if (kind == NSSM_RATE_PPS)
+		clock_tick(&s->work);
+	else if (counts(kind))
+		clock_go(&s->work, units_of(kind, wirelen));
 	if (__builtin_expect(s->capped, 0))
-		due = cap(s, due, wirelen);
+		count_for_caps(s, due, wirelen);
 	s->last_wirelen = wirelen;
 	s->started = true;
 	return s->last_due_ns = due;

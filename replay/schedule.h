@@ -17,7 +17,7 @@
  * Change : the new rate holds from T = max(now, the last due given out). No burst and no gap: of what was left to wait for the next
  *          packet, the same fraction is left in the new rate (x to x: the stream goes on from where it stood at T). What was put off
  *          by a cap, or is late, is not made up for: the next packet is due at T at the earliest, and those after it follow it.
- *          A caller that holds a packet not yet sent may keep a copy of the struct from before it, and change that.
+ *          A caller looks with nssm_sched_peek and takes a packet only once it is due, so that a change finds none in its hands.
  * Loops  : nssm_loop_start: loop n of a capture of length d (first to last packet) starts at n*(d + gap).
  * Caps   : max_pps and max_bps (L2) hold whatever the rate is: a packet is not due before those before it have passed at the cap's
  *          rate. Nothing is saved up while idle: any window of 1 s, half open, has at most max_pps packets, and at most
@@ -79,11 +79,14 @@ int nssm_sched_init(struct nssm_sched *s, const struct nssm_rate *rate, struct n
 /* Due time (ns since the start) of the next packet in the order of the stream; counts it. Never decreases. A stream_ns before the
  * one of the last packet counts as that. wirelen: without FCS. */
 uint64_t nssm_sched_next(struct nssm_sched *s, uint64_t stream_ns, uint32_t wirelen);
+/* What nssm_sched_next would say; nothing is counted. */
+uint64_t nssm_sched_peek(const struct nssm_sched *s, uint64_t stream_ns);
 /* From now on another rate; what was due before stays. stream_ns: of the last packet given out. On an error nothing changes. */
 int nssm_sched_change(struct nssm_sched *s, const struct nssm_rate *rate, uint64_t now_ns, uint64_t stream_ns, struct nssm_err *err);
 /* Time stood still for by_ns: all that comes is that much later. */
 void nssm_sched_shift(struct nssm_sched *s, uint64_t by_ns);
-/* Where the stream stands at now_ns: with original and x by the clock, never before the last packet given out; else the last packet's. */
+/* Where the stream stands at now_ns: with original and x by the clock, never before the last packet given out; else the last
+ * packet's. */
 uint64_t nssm_sched_stream_at(const struct nssm_sched *s, uint64_t now_ns);
 
 /* UINT64_MAX where it would not fit. */
