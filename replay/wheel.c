@@ -277,8 +277,7 @@ static void late_pop(struct nssm_wheel *w)
 
 /* --- the levels --- */
 
-/* Puts an entry into the lowest level that holds its slot: of the present stretch, or the next. Counted without a branch: at random
- * gaps none could be foreseen. */
+/* Puts an entry into the lowest level that has its slot. Counted without a branch: at random gaps none could be foreseen. */
 static inline void place(struct nssm_wheel *w, const struct entry *x)
 {
 	uint64_t tick = x->due_ns >> TICK_BITS;
@@ -351,9 +350,8 @@ static uint64_t find(const struct level *lv, uint64_t from, uint64_t end)
 {
 	if (from >= end)
 		return end;
-	uint32_t i = (uint32_t)(from % N_SLOTS), last = (uint32_t)((end - 1) % N_SLOTS) / 64;
-	uint64_t word = lv->word[i / 64] & ~0ull << (i % 64);
-	uint32_t at = i / 64;
+	uint32_t i = (uint32_t)(from % N_SLOTS), at = i / 64, last = (uint32_t)((end - 1) % N_SLOTS) / 64;
+	uint64_t word = lv->word[at] & ~0ull << (i % 64);
 	if (word == 0) {
 		/* Of the words behind this one, up to the last of the stretch. */
 		uint64_t words = (uint64_t)lv->words & ((2ull << last) - 1) & ~((2ull << at) - 1);

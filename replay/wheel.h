@@ -11,7 +11,7 @@
  *          stretch to move unless nearly all that is due lies in it after a silence.
  * Memory : all at open, mapped and touched (huge pages where the system has them); nothing afterwards. Blocks: n entries in at
  *          most S = 5*2048+32 slots, each slot with at most one block that is not full, and one block being emptied:
- *          min(n, S) + (n - min(n, S))/10 + 2. With the gathered entries and the heap 74 bytes a cursor, and 2.5 MB.
+ *          min(n, S) + (n - min(n, S))/10 + 2. With the gathered entries and the heap 74 bytes a cursor, and up to 2.5 MB.
  * Threads: one.
  * Checked: tests/test_wheel.c (against a sorted model, random and adversarial); timed by tests/bench_wheel.c               */
 #ifndef NSSM_WHEEL_H
