@@ -13,6 +13,7 @@
 #define SPIN_BELOW_NS 1000000u /* a port's engine sleeps only if nothing is due for longer */
 #define TICK_NS       100000000u
 #define MEASURE_WAIT_NS 500000000u
+#define GATEWAY_WAIT_S 10u
 #define NAP_CONTROL_NS 10000000u
 #define NAP_VIRTUAL_NS 2000000u
 
@@ -230,12 +231,27 @@ static void follow_gateways(struct nssm_pipeline *p)
 	}
 }
 
-static void watch(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx)
+/* A run that waits for a router that is not there would wait for ever. */
+static int missing_gateway(struct nssm_pipeline *p, struct nssm_err *err)
 {
-	uint64_t next = 0;
+	for (uint32_t i = 0; i < p->n_ports; i++)
+		if (p->neigh[i] != NULL && !nssm_neigh_resolved(p->neigh[i]))
+			return nssm_err_set(err, NSSM_EIO,
+				"port %u (%s): --gateway did not answer ARP or ND within %u s; expected it on the same link, and --self in its network",
+				i, nssm_port_info(p->port[i])->name, GATEWAY_WAIT_S);
+	return 0;
+}
+
+static int watch(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx, struct nssm_err *err)
+{
+	uint64_t next = 0, began = nssm_now_ns();
+	int rc = 0;
 	while (atomic_load(&p->n_over) < p->n_engines) {
 		uint64_t now = nssm_now_ns();
 		follow_gateways(p);
+		if (rc == 0 && now - began > GATEWAY_WAIT_S * 1000000000ull && !atomic_load(&p->run.net_ready) &&
+			(rc = missing_gateway(p, err)) != 0)
+			nssm_pipeline_stop(p, true);
 		for (uint32_t i = 0; i < p->n_ports; i++)
 			atomic_store(&p->run.port_up[i], nssm_port_link(p->port[i]));
 		if (now >= next && tick != NULL) {
@@ -244,6 +260,7 @@ static void watch(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx)
 		}
 		nap(p->live ? NAP_CONTROL_NS : NAP_VIRTUAL_NS);
 	}
+	return rc;
 }
 
 static void keep_first(int *rc, struct nssm_err *err, int code, const struct nssm_err *why)
@@ -294,7 +311,7 @@ int nssm_pipeline_run(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ct
 		nssm_pipeline_stop(p, true);
 	sched_setaffinity(0, sizeof p->cpus_rest, &p->cpus_rest);
 	if (rc == 0)
-		watch(p, tick, ctx);
+		rc = watch(p, tick, ctx, err);
 	for (uint32_t e = 0; e < p->n_engines; e++)
 		if (p->out[e].started)
 			pthread_join(p->out[e].thread, NULL);
