@@ -93,28 +93,13 @@ static void stage(struct nssm_engine *e, uint32_t idx, const struct nssm_rec *re
 	e->n_taken++;
 }
 
-/* Whether the next packet may turn out to be not due yet, and another one to come before it. */
-static bool may_wait(const struct nssm_engine *e)
-{
-	return !is_virtual(e) && (e->sched.rate.kind != NSSM_RATE_TOP || e->sched.capped);
-}
-
 /* At top speed no packet has a time of its own, and where sessions are cloned without end their order to each other has no meaning: a
  * play then gives a few packets in a row, which spares the wheel and the caches. */
 static uint32_t run_length(const struct nssm_engine *e)
 {
 	enum nssm_play_mode mode = e->cfg.pipe->mode;
 	bool free_order = mode == NSSM_PLAY_CONCURRENCY || mode == NSSM_PLAY_RATE;
-	return free_order && !is_virtual(e) && !may_wait(e) ? RUN_PACKETS : 1;
-}
-
-/* *after: the schedule once the packet has been taken, if it may have to wait; else the schedule itself goes on. */
-static uint64_t next_due(struct nssm_engine *e, struct nssm_sched *after, uint64_t at_ns, uint32_t wirelen)
-{
-	if (!may_wait(e))
-		return nssm_sched_next(&e->sched, at_ns, wirelen);
-	*after = e->sched;
-	return nssm_sched_next(after, at_ns, wirelen);
+	return free_order && !is_virtual(e) && e->sched.rate.kind == NSSM_RATE_TOP && !e->sched.capped ? RUN_PACKETS : 1;
 }
 
 /* False: nothing more is to be taken now; *wake_ns says until when. */
@@ -144,8 +129,7 @@ static bool take_one(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, 
 		return false;
 	}
 	const struct nssm_rec *rec = p->rec;
-	struct nssm_sched after;
-	uint64_t due = next_due(e, &after, at, rec->wirelen);
+	uint64_t due = nssm_sched_peek(&e->sched, at);
 	if (pipe->duration_ns > 0 && (due >= pipe->duration_ns || (!is_virtual(e) && now_ns >= pipe->duration_ns))) {
 		e->over = true;
 		return false;
@@ -154,8 +138,7 @@ static bool take_one(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, 
 		*wake_ns = due - HORIZON_NS;
 		return false;
 	}
-	if (may_wait(e))
-		e->sched = after;
+	due = nssm_sched_next(&e->sched, at, rec->wirelen);
 	nssm_wheel_pop(e->wheel);
 	e->pos_ns = at > e->pos_ns ? at : e->pos_ns;
 	stage(e, idx, rec, due);
