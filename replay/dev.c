@@ -49,11 +49,12 @@ static bool hex(unsigned *v, const char *s, int n)
 	return true;
 }
 
-/* [domain:]bus:device.function */
+/* [domain:]bus:device.function[,arguments of the driver] */
 static bool parse_pci(struct nssm_dev *d, const char *text)
 {
 	unsigned domain = 0, bus, device, function;
-	size_t n = strlen(text);
+	size_t n = strcspn(text, ",");
+	const char *args = text + n;
 	if (n == 12) {
 		if (!hex(&domain, text, 4) || text[4] != ':')
 			return false;
@@ -63,7 +64,7 @@ static bool parse_pci(struct nssm_dev *d, const char *text)
 	if (!hex(&bus, text, 2) || text[2] != ':' || !hex(&device, text + 3, 2) || text[5] != '.' ||
 	        !hex(&function, text + 6, 1) || device > 31 || function > 7)
 		return false;
-	snprintf(d->vdev, sizeof d->vdev, "%04x:%02x:%02x.%x", domain, bus, device, function);
+	snprintf(d->vdev, sizeof d->vdev, "%04x:%02x:%02x.%x%s", domain, bus, device, function, args);
 	return true;
 }
 

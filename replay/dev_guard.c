@@ -289,7 +289,9 @@ static int check_pci(const struct guard *g, struct nssm_err *err)
 {
 	char path[600];
 	int rc = 0;
-	snprintf(path, sizeof path, "%.400s/../sys/bus/pci/devices/%.100s/net", g->procfs, g->dev->vdev);
+	const char *addr = g->dev->vdev;
+	snprintf(path, sizeof path, "%.400s/../sys/bus/pci/devices/%.*s/net", g->procfs,
+	        (int)strcspn(addr, ","), addr);
 	DIR *dir = opendir(path);
 	if (dir == NULL)
 		return 0;

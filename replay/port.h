@@ -1,6 +1,7 @@
 /* port — live network ports through DPDK, seen without DPDK's headers: only files named *_dpdk.[ch] include rte_*.h.
- * DEV    : 0000:01:00.0 (PCI) | af_packet:IFACE | af_xdp:IFACE | tap:NAME | memif:[role=client|server,][id=N,]socket=PATH|@ABSTRACT |
- *          null | ring (loopback) | a DPDK vdev as it is, named after its driver ("net_pcap0,tx_pcap=x.pcap").
+ * DEV    : [0000:]01:00.0[,ARGUMENT...] (PCI; the driver's arguments) | af_packet:IFACE | af_xdp:IFACE | tap:NAME |
+ *          memif:[role=client|server,][id=N,]socket=PATH|@ABSTRACT | null | ring (loopback) | a DPDK vdev as it is, named after
+ *          its driver ("net_pcap0,tx_pcap=x.pcap").
  * Safety : a kernel interface that carries the default route (IPv4 or IPv6), or through which the login session came in
  *          (SSH_CONNECTION), is refused unless force: nssm_dev_guard. Callers ask it; open does not.
  * EAL    : started once a process, by the first nssm_eal_start: own file prefix (netssm-PID), no telemetry socket unless wanted,
@@ -9,7 +10,8 @@
  *          afterwards. Engines' threads register themselves (nssm_eal_thread). Vdevs are made by nssm_port_open.
  * Drivers: DPDK's, but for af_packet and af_xdp, whose sockets are our own (afp.h and xsk.h say why); net_af_packet0,iface=IFACE and
  *          net_af_xdp0,iface=IFACE are DPDK's.
- * Frames : as on the wire from the destination MAC on, without FCS, VLAN tags in place. Checksums are never left to the device.
+ * Frames : as on the wire from the destination MAC on, without FCS, VLAN tags in place. Checksums are never left to the device;
+ *          a received frame that its own kernel left to a device (this machine's, over a veth) has none yet.
  * Errors : at open: what DEV was, what DPDK said.
  * Checked: tests/test_dev.c, tests/test_port.c (null, ring, memif between two processes; af_packet, af_xdp, tap in a namespace) */
 #ifndef NSSM_PORT_H
@@ -67,7 +69,7 @@ struct nssm_port_cfg {
 	uint32_t n_queues;    /* one a engine, transmit and receive; an error says if the device has fewer */
 	uint32_t mtu;         /* 0: the device's. A kernel interface keeps its own: asking for more is an error */
 	bool promiscuous;     /* needed to see what comes back to addresses that are not the device's own */
-	bool timestamps;      /* send on time stamps if the device can */
+	bool timestamps;      /* send on time stamps if the device can (mlx5: with tx_pp=500 among its arguments) */
 };
 struct nssm_port_info {
 	char name[64];         /* for people: "af_packet:eth1" */

@@ -41,17 +41,16 @@ static int probe(struct nssm_port *p, const struct nssm_dev *d, struct nssm_err 
 {
 	char said[400];
 	uint16_t id;
-	if (find(&id, d->vdev)) {
-		/* EAL's start has probed the PCI devices that it was told of. */
-		if (!p->is_pci)
+	/* EAL's start has probed the PCI devices that it was told of. */
+	int rc = find(&id, d->vdev) ? 0 : rte_dev_probe(d->vdev);
+	nssm_eal_said(said, sizeof said);
+	if (rc == 0 && find(&id, d->vdev)) {
+		struct rte_eth_dev_owner owner = {.name = "netssm"};
+		if (rte_eth_dev_owner_new(&owner.id) != 0 || rte_eth_dev_owner_set(id, &owner) != 0)
 			return nssm_err_set(err, NSSM_EARG, "port %s: it is open already", p->info.name);
 		p->id = id;
 		return 0;
 	}
-	int rc = rte_dev_probe(d->vdev);
-	nssm_eal_said(said, sizeof said);
-	if (rc == 0 && find(&p->id, d->vdev))
-		return 0;
 	if (p->is_pci)
 		return nssm_err_set(err, NSSM_EIO,
 		        "port %s: DPDK drives no such device (%s): is it bound to vfio-pci (dpdk-devbind.py "

@@ -27,6 +27,7 @@ static void test_parse(void **state)
 	} good[] = {
 	        {"0000:01:00.0", NSSM_DEV_PCI, "", "0000:01:00.0"},
 	        {"01:00.0", NSSM_DEV_PCI, "", "0000:01:00.0"},
+	        {"01:00.0,tx_pp=500,a=b", NSSM_DEV_PCI, "", "0000:01:00.0,tx_pp=500,a=b"},
 	        {"AbCd:Ef:1f.7", NSSM_DEV_PCI, "", "abcd:ef:1f.7"},
 	        {"af_packet:eth1", NSSM_DEV_AF_PACKET, "eth1", "af_packet:eth1"},
 	        {"af_packet:wlx00-1122@3", NSSM_DEV_AF_PACKET, "wlx00-1122@3", "af_packet:wlx00-1122@3"},
@@ -255,6 +256,7 @@ static void test_above_and_below(void **state)
 	PUT(f, "sys/bus/pci/devices/0000:01:00.0/net/eth0/x", "");
 	PUT(f, "sys/bus/pci/devices/0000:02:00.0/net/eth1/x", "");
 	check(f, "01:00.0", "", "eth0 carries");
+	check(f, "01:00.0,tx_pp=500", "", "eth0 carries");
 	check(f, "02:00.0", "", NULL);
 }
 
