@@ -34,6 +34,7 @@
 static struct {
 	bool tried;
 	atomic_bool running;
+	pid_t pid;
 	FILE *log;
 	FILE *out, *err; /* stdout and stderr while hushed */
 	pthread_mutex_t lock;
@@ -199,6 +200,13 @@ static void remove_runtime_dir(bool telemetry)
 	rmdir(rte_eal_get_runtime_dir());
 }
 
+/* Of a process that ends without nssm_eal_stop; not of a child of it. */
+static void at_exit(void)
+{
+	if (eal.running && getpid() == eal.pid)
+		remove_runtime_dir(true);
+}
+
 /* A telemetry socket that nobody listens on any more. */
 static bool is_dead(const char *path)
 {
@@ -292,8 +300,11 @@ int nssm_eal_start(const struct nssm_eal_cfg *cfg, struct nssm_err *err)
 		return nssm_err_set(err, NSSM_EIO, "DPDK: its start failed (%s)%s", rte_strerror(rte_errno),
 		        nssm_eal_said(said, sizeof said));
 	remove_runtime_dir(false);
-	if (cfg->telemetry)
+	eal.pid = getpid();
+	if (cfg->telemetry) {
 		remove_dead_dirs();
+		atexit(at_exit);
+	}
 	eal.running = true;
 	return 0;
 }

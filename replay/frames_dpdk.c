@@ -61,12 +61,18 @@ fail:
 	return NSSM_ENOMEM;
 }
 
+static void free_pool(struct rte_mempool *pool)
+{
+	if (pool != NULL && rte_mempool_full(pool))
+		rte_mempool_free(pool);
+}
+
 void nssm_frames_close(struct nssm_frames **f)
 {
 	if (*f == NULL)
 		return;
-	rte_mempool_free((*f)->small);
-	rte_mempool_free((*f)->large);
+	free_pool((*f)->small);
+	free_pool((*f)->large);
 	free(*f);
 	*f = NULL;
 }

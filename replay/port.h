@@ -57,7 +57,8 @@ int nssm_eal_thread(struct nssm_err *err);
 #define NSSM_FRAME_SMALL 2048
 struct nssm_frames;
 int nssm_frames_open(struct nssm_frames **f, uint32_t n, uint32_t frame_max, struct nssm_err *err);
-/* After the ports that were handed frames of it: a device gives frames back when it is closed. */
+/* After the ports that were handed frames of it: a device gives them back when it is closed. Memory of which a frame is still out
+ * stays until DPDK stops. */
 void nssm_frames_close(struct nssm_frames **f);
 /* n frames for up to len[i] <= frame_max bytes each: handles in m, where to write in data; their length is len[i] unless
  * nssm_frame_set_len changes it. False: none taken, the pool is empty. n <= NSSM_BURST. */
