@@ -1,26 +1,18 @@
-/* netssm generate */
-#include <errno.h>
+/* netssm generate: which model, which labels, which prompt; the rest is play's. */
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#include <jansson.h>
 
 #include "app/cmd.h"
+#include "app/json_text.h"
 #include "app/options.h"
-#include "app/progress.h"
-#include "base/file.h"
+#include "app/play.h"
 #include "model/checkpoint.h"
 #include "model/generator.h"
 #include "replay/capture.h"
-#include "replay/render.h"
-#include "version.h"
 
-#define DEFAULT_START      "2026-01-01T00:00:00Z"
 #define DEFAULT_MAX_TOKENS 1000000
 
 struct run {
@@ -34,20 +26,8 @@ struct run {
 	uint16_t *prompt;
 	uint64_t prompt_packets, prompt_skipped;
 	struct nssm_generator_cfg gen;
-	const char *pcap_out, *out_dir;
-	struct nssm_render *render;
-	struct nssm_progress bar;
-	uint64_t n_tokens, n_done;
-	FILE *report; /* stdout, unless the capture goes there */
+	struct nssm_play play;
 };
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int sig)
-{
-	interrupted = sig;
-	nssm_generator_stop();
-}
 
 /* --- labels --------------------------------------------------------------------------------------------------- */
 
@@ -141,43 +121,6 @@ static int choose_labels(struct run *r, struct nssm_err *err)
 
 /* --- options -------------------------------------------------------------------------------------------------- */
 
-static int bad_start(const char *text, struct nssm_err *err)
-{
-	return nssm_err_set(err, NSSM_EARG,
-	        "--start: expected seconds since 1970 or YYYY-MM-DDTHH:MM:SSZ, before 2106; found %.64s",
-	        text);
-}
-
-static int parse_start(uint64_t *ns, const char *text, struct nssm_err *err)
-{
-	struct tm tm = {0}, back;
-	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%SZ", &tm);
-	uint64_t s, frac = 0;
-	if (end != NULL) {
-		struct tm given = tm;
-		time_t t = timegm(&tm);
-		/* A 31 February is what it is not after the conversion. */
-		if (*end != '\0' || t < 0 || gmtime_r(&t, &back) == NULL || back.tm_mday != given.tm_mday)
-			return bad_start(text, err);
-		s = (uint64_t)t;
-	} else {
-		char *p;
-		errno = 0;
-		s = strtoull(text, &p, 10);
-		if (text[0] < '0' || text[0] > '9' || errno != 0)
-			return bad_start(text, err);
-		if (*p == '.')
-			for (uint64_t unit = 100000000; *++p >= '0' && *p <= '9'; unit /= 10)
-				frac += unit * (uint64_t)(*p - '0');
-		if (*p != '\0')
-			return bad_start(text, err);
-	}
-	if (s > UINT32_MAX)
-		return bad_start(text, err);
-	*ns = s * 1000000000u + frac;
-	return 0;
-}
-
 static int open_model(struct run *r, struct nssm_err *err)
 {
 	const char *path = nssm_conf_str(r->conf, NSSM_K_GEN_MODEL);
@@ -264,29 +207,14 @@ static int load_prompt(struct run *r, struct nssm_err *err)
 	return rc;
 }
 
-static void show_progress(void *ctx, uint64_t n_tokens, uint64_t n_done)
+/* Lanes' threads and lcores that spin do not go well on one CPU. */
+static int generator_threads(const struct run *r)
 {
-	struct run *r = ctx;
-	r->n_tokens = n_tokens;
-	r->n_done = n_done;
-	/* A signal between the options and the generator's start is not lost, only late. */
-	if (interrupted)
-		nssm_generator_stop();
-	if (!nssm_progress_due(&r->bar, false))
-		return;
-	/* Each limit gives a least share of the work; the greatest of them is the closest. */
-	struct nssm_render_stats t = nssm_render_total(r->render);
-	double n = (double)r->gen.n_sessions, done = (double)n_done / n, share;
-	if (r->gen.max_packets > 0 && (share = (double)t.made / (n * (double)r->gen.max_packets)) > done)
-		done = share;
-	if (r->gen.max_tokens > 0 && (share = (double)t.tokens / (n * (double)r->gen.max_tokens)) > done)
-		done = share;
-	double s = nssm_progress_elapsed(&r->bar);
-	char a[16], b[16], c[16];
-	nssm_progress_line(&r->bar, done < 1 ? done : 1,
-	        "%" PRIu64 "/%" PRIu64 " sessions, %s packets, %s/s, %s tokens/s", n_done, r->gen.n_sessions,
-	        nssm_human(a, (double)t.packets), nssm_human(b, (double)t.packets / s),
-	        nssm_human(c, (double)n_tokens / s));
+	const struct nssm_pipeline_cfg *p = &r->play.cfg;
+	int n = nssm_opt_threads(r->conf);
+	if (nssm_conf_int(r->conf, NSSM_K_THREADS) == 0 && p->live.dev[0] != NULL)
+		n -= p->n_engines > 0 ? (int)p->n_engines : 1;
+	return n > 0 ? n : 1;
 }
 
 static void generator_options(struct run *r)
@@ -295,188 +223,21 @@ static void generator_options(struct run *r)
 	struct nssm_generator_cfg *g = &r->gen;
 	g->seed = (uint64_t)nssm_conf_int(c, NSSM_K_GEN_SEED);
 	g->n_sessions = (uint64_t)nssm_conf_int(c, NSSM_K_SESSIONS);
+	if (g->n_sessions == 0)
+		g->n_sessions = UINT64_MAX;
 	g->max_packets = (uint64_t)nssm_conf_int(c, NSSM_K_GEN_PACKETS);
 	g->max_tokens = (uint64_t)nssm_conf_int(c, NSSM_K_GEN_TOKENS);
 	if (g->max_tokens == 0)
 		g->max_tokens = DEFAULT_MAX_TOKENS;
 	g->sessions_per_s = nssm_conf_float(c, NSSM_K_ARRIVALS);
 	g->n_lanes = (int)nssm_conf_int(c, NSSM_K_LANES);
-	g->n_threads = nssm_opt_threads(c);
+	g->n_threads = generator_threads(r);
 	g->sampler = (struct nssm_sampler_cfg){.temperature = (float)nssm_conf_float(c, NSSM_K_TEMPERATURE),
 	        .top_k = (int)nssm_conf_int(c, NSSM_K_TOP_K),
 	        .top_p = (float)nssm_conf_float(c, NSSM_K_TOP_P),
 	        .min_p = (float)nssm_conf_float(c, NSSM_K_MIN_P),
 	        .repetition_penalty = (float)nssm_conf_float(c, NSSM_K_REPETITION_PENALTY),
 	        .repetition_window = (int)nssm_conf_int(c, NSSM_K_REPETITION_WINDOW)};
-	g->progress = show_progress;
-	g->progress_ctx = r;
-}
-
-static int open_output(struct run *r, struct nssm_err *err)
-{
-	const char *start = nssm_conf_str(r->conf, NSSM_K_START_TIME);
-	struct nssm_render_cfg cfg = {.card = &r->card,
-	        .gen = &r->gen,
-	        .fill = strcmp(nssm_conf_str(r->conf, NSSM_K_PAYLOAD), "random") == 0 ? NSSM_FILL_RANDOM
-	                                                                              : NSSM_FILL_ZERO,
-	        .snaplen = (uint32_t)nssm_conf_int(r->conf, NSSM_K_SNAPLEN),
-	        .us = nssm_conf_bool(r->conf, NSSM_K_PCAP_US),
-	        .pcap_out = r->pcap_out,
-	        .out_dir = r->out_dir};
-	int rc = parse_start(&cfg.epoch_ns, start != NULL ? start : DEFAULT_START, err);
-	if (rc == 0)
-		rc = nssm_render_open(&r->render, &cfg, err);
-	r->gen.emit = nssm_render_emit;
-	r->gen.emit_ctx = r->render;
-	return rc;
-}
-
-/* --- at the end ----------------------------------------------------------------------------------------------- */
-
-static void print_row(FILE *f, const char *name, const struct nssm_render_stats *s)
-{
-	fprintf(f, "%-24s %9" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9" PRIu64 " %10.1f\n", name, s->sessions,
-	        s->packets, nssm_render_rejected(s), s->flows,
-	        s->sessions > 0 ? (double)s->packets / (double)s->sessions : 0);
-}
-
-/* "rejected: short 3, not_ip 1": the counts that are not 0; nothing if all are. */
-static void print_counts(FILE *f, const char *what, const uint64_t *count, int n, const char *(*name)(int))
-{
-	bool any = false;
-	for (int i = 0; i < n; i++) {
-		if (count[i] == 0)
-			continue;
-		fprintf(f, "%s%s %" PRIu64, any ? ", " : what, name(i), count[i]);
-		any = true;
-	}
-	if (any)
-		fputc('\n', f);
-}
-
-static const char *end_name(int end)
-{
-	return nssm_end_name((enum nssm_end_reason)end);
-}
-
-static void report(const struct run *r, double seconds)
-{
-	FILE *f = r->report;
-	struct nssm_render_stats t = nssm_render_total(r->render);
-	fprintf(f, "%-24s %9s %10s %10s %9s %10s\n", "label", "sessions", "packets", "rejected", "flows",
-	        "pkts/sess");
-	uint32_t shown = 0;
-	for (uint32_t l = 0; l < r->card.vocab.n_labels; l++) {
-		const struct nssm_render_stats *s = nssm_render_label_stats(r->render, l);
-		if (s->sessions == 0)
-			continue;
-		print_row(f, r->card.vocab.label[l].name, s);
-		shown++;
-	}
-	if (shown != 1)
-		print_row(f, "all", &t);
-	/* Transport checksums follow the filled payload, so correcting them is no sign of anything. */
-	struct nssm_render_stats defects = t;
-	for (int b = 0; b < NSSM_REPAIR_N_BITS; b++)
-		if (1 << b == NSSM_REPAIR_L4_CSUM)
-			defects.repaired[b] = 0;
-	print_counts(f, "rejected: ", t.rejected, NSSM_PKT_N_REASONS, nssm_pkt_reason_name);
-	print_counts(f, "repaired: ", defects.repaired, NSSM_REPAIR_N_BITS, nssm_pkt_repair_name);
-	print_counts(f, "sessions ended by: ", t.end, NSSM_END_N, end_name);
-	char a[16], b[16], c[16];
-	fprintf(f,
-	        "made %" PRIu64 " = written %" PRIu64 " + rejected %" PRIu64
-	        "; in %s: %s tokens/s, %s packets/s\n",
-	        t.made, t.packets, nssm_render_rejected(&t), nssm_hms(a, seconds),
-	        nssm_human(b, (double)r->n_tokens / seconds), nssm_human(c, (double)t.packets / seconds));
-	if (r->pcap_out != NULL)
-		fprintf(f, "wrote %" PRIu64 " packets of %" PRIu64 " sessions to %s\n", t.packets, t.sessions,
-		        strcmp(r->pcap_out, "-") == 0 ? "stdout" : r->pcap_out);
-	if (r->out_dir != NULL)
-		fprintf(f,
-		        "wrote %" PRIu64 " packets of %" PRIu64 " sessions to %s/*.pcap, with labels.csv\n",
-		        t.packets, t.sessions, r->out_dir);
-}
-
-static json_t *option(const struct nssm_conf *c, enum nssm_key_id id)
-{
-	const char *const *item;
-	size_t n;
-	json_t *list;
-	switch (nssm_conf_key(id)->type) {
-	case NSSM_T_BOOL:
-		return json_boolean(nssm_conf_bool(c, id));
-	case NSSM_T_INT:
-		return json_integer(nssm_conf_int(c, id));
-	case NSSM_T_FLOAT:
-	case NSSM_T_TIME:
-		return json_real(nssm_conf_float(c, id));
-	case NSSM_T_LIST:
-		list = json_array();
-		n = nssm_conf_list(c, id, &item);
-		for (size_t i = 0; i < n; i++)
-			json_array_append_new(list, json_string(item[i]));
-		return list;
-	case NSSM_T_STR:
-	case NSSM_T_ENUM:
-		break;
-	}
-	const char *s = nssm_conf_str(c, id);
-	return s != NULL ? json_string(s) : json_null();
-}
-
-static json_t *counts(const uint64_t *count, int n, const char *(*name)(int))
-{
-	json_t *o = json_object();
-	for (int i = 0; i < n; i++)
-		if (count[i] > 0)
-			json_object_set_new(o, name(i), json_integer((json_int_t)count[i]));
-	return o;
-}
-
-static json_t *figures(const struct nssm_render_stats *s)
-{
-	return json_pack("{sI sI sI sI sI sI sI so so so}", "sessions", (json_int_t)s->sessions, "packets",
-	        (json_int_t)s->packets, "made", (json_int_t)s->made, "bytes", (json_int_t)s->bytes,
-	        "cut_by_snaplen", (json_int_t)s->cut, "flows", (json_int_t)s->flows, "tokens",
-	        (json_int_t)s->tokens, "rejected",
-	        counts(s->rejected, NSSM_PKT_N_REASONS, nssm_pkt_reason_name), "repaired",
-	        counts(s->repaired, NSSM_REPAIR_N_BITS, nssm_pkt_repair_name), "ended_by",
-	        counts(s->end, NSSM_END_N, end_name));
-}
-
-/* What is needed to make the same packets again, and what came out. */
-static int write_manifest(const struct run *r, bool complete, struct nssm_err *err)
-{
-	const char *path = nssm_conf_str(r->conf, NSSM_K_MANIFEST);
-	if (path == NULL)
-		return 0;
-	char hash[20];
-	snprintf(hash, sizeof hash, "%016" PRIx64, r->card.hash);
-	struct nssm_render_stats t = nssm_render_total(r->render);
-	json_t *options = json_object(), *labels = json_object();
-	for (int id = 0; id < NSSM_N_KEYS; id++) {
-		const struct nssm_key *k = nssm_conf_key((enum nssm_key_id)id);
-		if (k->cmds & NSSM_CMD_GENERATE)
-			json_object_set_new(options, k->name, option(r->conf, (enum nssm_key_id)id));
-	}
-	for (uint32_t l = 0; l < r->card.vocab.n_labels; l++) {
-		const struct nssm_render_stats *s = nssm_render_label_stats(r->render, l);
-		if (s->sessions > 0)
-			json_object_set_new(labels, r->card.vocab.label[l].name, figures(s));
-	}
-	json_t *root = json_pack("{ss ss ss ss sI sI sb so so so so}", "netssm", NSSM_VERSION, "model",
-	        r->dir, "model_hash", hash, "level", r->kern->name, "seed", (json_int_t)r->gen.seed,
-	        "first_session", (json_int_t)r->gen.first_session, "complete", (int)complete, "codec",
-	        nssm_codec_cfg_to_json(&r->card.codec), "options", options, "all", figures(&t), "labels",
-	        labels);
-	char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
-	json_decref(root);
-	if (text == NULL)
-		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for the manifest", path);
-	int rc = nssm_file_write(path, text, strlen(text), err);
-	free(text);
-	return rc;
 }
 
 /* --- the command ---------------------------------------------------------------------------------------------- */
@@ -488,61 +249,48 @@ static int list_labels(const struct run *r)
 	return 0;
 }
 
-static void watch_signals(void)
+/* After the weights are read: only then the hash is known. */
+static void hand_over(struct run *r)
 {
-	/* The second ^C is not ours any more: it ends a program that does not come to an end. */
-	struct sigaction sa = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND | SA_RESTART};
-	sigemptyset(&sa.sa_mask);
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
+	struct nssm_pipeline_cfg *c = &r->play.cfg;
+	c->card = &r->card;
+	c->model = r->model;
+	c->gen = &r->gen;
+	c->fill = strcmp(nssm_conf_str(r->conf, NSSM_K_PAYLOAD), "random") == 0 ? NSSM_FILL_RANDOM
+	                                                                        : NSSM_FILL_ZERO;
+	c->source_name = r->dir;
+	c->seed = r->gen.seed;
+	char hash[20];
+	snprintf(hash, sizeof hash, "%016" PRIx64, r->card.hash);
+	r->play.source = json_pack("{ss so ss ss so so}", "kind", "model", "path", nssm_json_text(r->dir),
+	        "hash", hash, "level", r->kern->name, "first_session", nssm_json_count(r->gen.first_session),
+	        "codec", nssm_codec_cfg_to_json(&r->card.codec));
 }
 
 static int generate(struct run *r, struct nssm_err *err)
 {
-	r->pcap_out = nssm_conf_str(r->conf, NSSM_K_PCAP_OUT);
-	r->out_dir = nssm_conf_str(r->conf, NSSM_K_OUT_DIR);
-	r->report = r->pcap_out != NULL && strcmp(r->pcap_out, "-") == 0 ? stderr : stdout;
 	int rc = open_model(r, err);
 	if (rc == 0 && nssm_conf_bool(r->conf, NSSM_K_LIST_LABELS))
 		return list_labels(r);
-	if (rc == 0 && r->pcap_out == NULL && r->out_dir == NULL)
-		rc = nssm_err_set(err, NSSM_EARG, "generate: --pcap-out FILE or --out-dir DIR is missing");
-	generator_options(r);
-	if (rc != 0 || (rc = choose_labels(r, err)) || (rc = load_prompt(r, err)) ||
-	        (rc = load_weights(r, err)) || (rc = open_output(r, err)))
+	if (rc != 0 || (rc = nssm_play_init(&r->play, r->conf, &nssm_cmd_generate, true, err)))
 		return rc;
+	generator_options(r);
+	if ((rc = choose_labels(r, err)) || (rc = load_prompt(r, err)) || (rc = load_weights(r, err)))
+		return rc;
+	hand_over(r);
 	if (r->gen.n_prompt > 0)
-		fprintf(r->report,
+		fprintf(r->play.report,
 		        "prompt: %" PRIu64 " packets, %zu tokens (%" PRIu64 " packets passed over)\n",
 		        r->prompt_packets, r->gen.n_prompt, r->prompt_skipped);
-	fflush(r->report);
-	watch_signals();
-	nssm_progress_init(&r->bar, nssm_conf_str(r->conf, NSSM_K_PROGRESS));
-	int run_rc = nssm_generator_run(&r->gen, &r->card, r->model, err);
-	double seconds = nssm_progress_elapsed(&r->bar);
-	nssm_progress_end(&r->bar);
-	if (run_rc != 0 && run_rc != NSSM_EINTR) {
-		if (nssm_render_error(r->render)->code != 0)
-			*err = *nssm_render_error(r->render);
-		return run_rc;
-	}
-	struct nssm_err why = *err;
-	rc = nssm_render_finish(r->render, err);
-	if (rc == 0)
-		rc = write_manifest(r, run_rc == 0, err);
-	if (rc != 0)
-		return rc;
-	report(r, seconds);
-	if (run_rc != 0)
-		return nssm_err_set(err, NSSM_EINTR, "%s; what was made until then is written", why.msg);
-	return 0;
+	fflush(r->play.report);
+	return nssm_play_run(&r->play, err);
 }
 
 static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct nssm_err *err)
 {
 	struct run r = {.conf = conf};
 	int rc = generate(&r, err);
-	nssm_render_close(&r.render);
+	nssm_play_free(&r.play);
 	nssm_mamba2_close(&r.model);
 	nssm_model_card_free(&r.card);
 	free(r.label_idx);
@@ -553,28 +301,36 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 
 const struct nssm_cmd nssm_cmd_generate = {
         .name = "generate",
-        .usage = "generate --model DIR --label LABEL --sessions N (--pcap-out FILE | --out-dir DIR)",
-        .summary = "make new sessions with a trained model and write them as captures",
+        .usage = "generate --model DIR --label LABEL --sessions N (--pcap-out FILE | --port DEV | …)",
+        .summary = "make new sessions with a model, into files or onto a wire",
         .details = "Sessions start as a Poisson process (--sessions-per-s) and go on until the\n"
                    "model ends them or a limit does (--packets, --tokens). --pcap-out writes all\n"
                    "of them into one capture in time order, --out-dir one capture a session and a\n"
-                   "labels.csv that `netssm prepare` reads.\n"
+                   "labels.csv that `netssm prepare` reads, --port sends them as they are made.\n"
                    "\n"
-                   "The same model, seed and --level give the same bytes, whatever --lanes and\n"
-                   "--threads are. --lanes sessions are made side by side: more lanes, more tokens\n"
-                   "a second, until the state no longer fits the caches.\n"
+                   "Into files the same model, seed and --level give the same bytes, whatever\n"
+                   "--lanes and --threads are. --lanes sessions are made side by side: more lanes,\n"
+                   "more tokens a second, until the state no longer fits the caches.\n"
                    "\n"
                    "--label web:3,dns:1 draws each session's label with these weights; without\n"
                    "--label a model that knows only one takes that. What the model spells and is\n"
-                   "no packet is counted by reason and not written; headers that are almost right\n"
+                   "no packet is counted by reason and not sent; headers that are almost right\n"
                    "are repaired, and that is counted too.\n"
                    "\n"
-                   "^C stops: packets made so far are written, the exit status is 130. A second ^C\n"
-                   "stops at once and writes nothing.\n"
+                   "A model makes thousands of packets a second, a wire takes millions: --clones,\n"
+                   "--flows-per-second and --concurrency play finished sessions again, each time as\n"
+                   "a new one with addresses, ports and numbers of its own. Such clones do not\n"
+                   "react: what ends connections itself (a proxy, SYN cookies) breaks them.\n"
                    "\n"
-                   "Example:\n"
+                   "^C: sessions that have begun go into files to their end, live output sends what\n"
+                   "is due; a second ^C stops at once, a third ends the process. The exit status is\n"
+                   "130 then.\n"
+                   "\n"
+                   "Examples:\n"
                    "  netssm generate --model runs/iot --label hue-bridge --sessions 20 \\\n"
-                   "    --packets 500 --pcap-out new.pcap",
+                   "    --packets 500 --pcap-out new.pcap\n"
+                   "  netssm generate --model runs/iot --label hue-bridge --sessions 0 \\\n"
+                   "    --concurrency 1000 --rate 50kpps --port af_packet:veth0 --duration 60s",
         .bit = NSSM_CMD_GENERATE,
         .max_pos = 0,
         .run = run,

@@ -12,32 +12,13 @@
 
 #include "app/cmd.h"
 #include "app/corpus_table.h"
+#include "app/json_text.h"
 #include "app/progress.h"
 #include "base/file.h"
 #include "model/checkpoint.h"
 #include "model/corpus.h"
 #include "replay/capture.h"
 #include "replay/flowset.h"
-
-static json_t *num(uint64_t v)
-{
-	return json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v);
-}
-
-/* A path may hold any byte, JSON only UTF-8. */
-static json_t *path_json(const char *path)
-{
-	json_t *j = json_string(path);
-	if (j != NULL)
-		return j;
-	char *ascii = strdup(path);
-	for (char *p = ascii; p != NULL && *p != '\0'; p++)
-		if ((unsigned char)*p >= 0x80)
-			*p = '?';
-	j = ascii != NULL ? json_string(ascii) : NULL;
-	free(ascii);
-	return j;
-}
 
 static int print_json(const json_t *j, struct nssm_err *err)
 {
@@ -54,7 +35,7 @@ static json_t *skipped_json(const uint64_t skipped[NSSM_PKT_N_REASONS])
 	json_t *j = json_object();
 	for (int i = 1; i < NSSM_PKT_N_REASONS; i++)
 		if (skipped[i] > 0)
-			json_object_set_new(j, nssm_pkt_reason_name(i), num(skipped[i]));
+			json_object_set_new(j, nssm_pkt_reason_name(i), nssm_json_count(skipped[i]));
 	return j;
 }
 
@@ -92,20 +73,21 @@ static json_t *corpus_json(const char *path, const struct nssm_corpus *c, bool v
 		const struct nssm_label_stats *s = nssm_corpus_stats(c, i);
 		json_array_append_new(labels,
 		        json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "label", v->label[i].name, "sessions",
-		                num(s->n_sessions), "packets", num(s->n_packets), "flows", num(s->n_flows),
-		                "tokens", num(s->n_tokens), "cut", num(s->n_cut), "time_back",
-		                num(s->n_time_back), "skipped", skipped_json(s->skipped)));
+		                nssm_json_count(s->n_sessions), "packets", nssm_json_count(s->n_packets),
+		                "flows", nssm_json_count(s->n_flows), "tokens", nssm_json_count(s->n_tokens),
+		                "cut", nssm_json_count(s->n_cut), "time_back",
+		                nssm_json_count(s->n_time_back), "skipped", skipped_json(s->skipped)));
 		n_packets += s->n_packets;
 		n_flows += s->n_flows;
 	}
 	char hash[16];
 	snprintf(hash, sizeof hash, "%08" PRIx32, nssm_corpus_hash(c));
 	return json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:s,s:b,s:o,s:O*}", "kind", "corpus", "path",
-	        path_json(path), "codec", nssm_codec_cfg_to_json(nssm_corpus_codec(c)), "vocabulary",
-	        num(v->n_tokens), "sessions", num(nssm_corpus_n_sessions(c)), "packets", num(n_packets),
-	        "flows", num(n_flows), "tokens", num(nssm_corpus_n_tokens(c)), "unigram_bits",
-	        nssm_corpus_unigram_bits(c), "hash", hash, "verified", verified, "labels", labels, "made_by",
-	        nssm_corpus_made_by(c));
+	        nssm_json_text(path), "codec", nssm_codec_cfg_to_json(nssm_corpus_codec(c)), "vocabulary",
+	        nssm_json_count(v->n_tokens), "sessions", nssm_json_count(nssm_corpus_n_sessions(c)),
+	        "packets", nssm_json_count(n_packets), "flows", nssm_json_count(n_flows), "tokens",
+	        nssm_json_count(nssm_corpus_n_tokens(c)), "unigram_bits", nssm_corpus_unigram_bits(c), "hash",
+	        hash, "verified", verified, "labels", labels, "made_by", nssm_corpus_made_by(c));
 }
 
 static int info_corpus(const char *path, bool as_json, bool verify, struct nssm_err *err)
@@ -177,10 +159,11 @@ static json_t *card_json(const char *dir, const struct nssm_model_card *card, ui
 	const struct nssm_mamba2_cfg *m = &card->cfg;
 	json_t *labels = json_array();
 	for (uint32_t i = 0; i < card->vocab.n_labels; i++)
-		json_array_append_new(labels, json_pack("{s:s,s:o}", "label", card->vocab.label[i].name,
-		                                      "gaps", num(card->iat != NULL ? card->iat[i].n : 0)));
+		json_array_append_new(
+		        labels, json_pack("{s:s,s:o}", "label", card->vocab.label[i].name, "gaps",
+		                        nssm_json_count(card->iat != NULL ? card->iat[i].n : 0)));
 	json_t *j = json_pack("{s:s,s:o,s:o,s:s,s:o,s:o,s:o,s:b}", "kind", "checkpoint", "path",
-	        path_json(dir), "parameters", num(n_params), "dtype", dtype, "model",
+	        nssm_json_text(dir), "parameters", nssm_json_count(n_params), "dtype", dtype, "model",
 	        json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "d_model", m->D, "n_layer", m->L, "expand",
 	                m->E / m->D, "headdim", m->P, "d_state", m->N, "d_conv", m->K, "chunk_size", m->Q,
 	                "vocab_size", m->V, "padded_vocab_size", m->Vpad),
@@ -302,9 +285,10 @@ static json_t *capture_json(const char *path, const struct nssm_capture_info *i,
 	utc(first, s->first_ns);
 	utc(last, s->last_ns);
 	json_t *j = json_pack("{s:s,s:o,s:s,s:i,s:o,s:b,s:b,s:o,s:o,s:o,s:o}", "kind", "capture", "path",
-	        path_json(path), "link", i->link_name, "link_type", i->link_type, "snaplen", num(i->snaplen),
-	        "ns", i->ns, "gz", i->gz, "file_bytes", num(i->file_bytes), "packets", num(s->n_packets),
-	        "captured_bytes", num(s->cap_bytes), "wire_bytes", num(s->wire_bytes));
+	        nssm_json_text(path), "link", i->link_name, "link_type", i->link_type, "snaplen",
+	        nssm_json_count(i->snaplen), "ns", i->ns, "gz", i->gz, "file_bytes",
+	        nssm_json_count(i->file_bytes), "packets", nssm_json_count(s->n_packets), "captured_bytes",
+	        nssm_json_count(s->cap_bytes), "wire_bytes", nssm_json_count(s->wire_bytes));
 	if (s->n_packets > 0) {
 		json_object_set_new(j, "first", json_string(first));
 		json_object_set_new(j, "last", json_string(last));
@@ -318,7 +302,7 @@ static json_t *capture_json(const char *path, const struct nssm_capture_info *i,
 	        {"normalised", i->n_normalised}, {"short_link", i->n_short_link},
 	        {"wirelen_raised", i->n_wirelen_raised}, {"bad_time", i->n_bad_time}};
 	for (size_t k = 0; k < sizeof row / sizeof *row; k++)
-		json_object_set_new(j, row[k].key, num(row[k].v));
+		json_object_set_new(j, row[k].key, nssm_json_count(row[k].v));
 	json_object_set_new(j, "skipped", skipped_json(s->skipped));
 	return j;
 }

@@ -14,6 +14,7 @@ static const char *const steps[] = {
         "netssm prepare --captures captures/ --labels labels.csv --out corpus.nssm",
         "netssm train --corpus corpus.nssm --minutes 30 --out model/",
         "netssm generate --model model/ --label web --sessions 10 --pcap-out new.pcap",
+        "netssm replay new.pcap --port af_packet:eth1 --rate 2x",
 };
 #define N_STEPS (sizeof steps / sizeof *steps)
 
@@ -22,7 +23,7 @@ void nssm_help_all(FILE *out, const struct nssm_cmd *const *cmds)
 	fputs("netssm " NSSM_VERSION " - " ABOUT "\n\nusage: netssm COMMAND [flags]\n\ncommands:\n", out);
 	for (; *cmds != NULL; cmds++)
 		fprintf(out, "  %-10s %s\n", (*cmds)->name, (*cmds)->summary);
-	fputs("\nfrom captures to new captures:\n", out);
+	fputs("\nfrom captures to new traffic:\n", out);
 	for (size_t i = 0; i < N_STEPS; i++)
 		fprintf(out, "  %s\n", steps[i]);
 	fputs("\nnetssm COMMAND --help tells all about a command, netssm --version the version.\n"
@@ -147,7 +148,7 @@ void nssm_help_man(FILE *out, const struct nssm_cmd *const *cmds)
 	section(out, "DESCRIPTION");
 	fputs("Captures become a corpus of labelled sessions, a Mamba\\-2 model is trained on it, and the "
 	      "model generates new\n"
-	      "sessions of many flows, written as captures:\n.PP\n.nf\n",
+	      "sessions of many flows, which go into captures or onto a wire; captures can be replayed the same way:\n.PP\n.nf\n",
 	        out);
 	for (size_t i = 0; i < N_STEPS; i++) {
 		roff(out, steps[i]);

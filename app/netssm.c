@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@ static const struct nssm_cmd *const commands[] = {
 	&nssm_cmd_prepare,
 	&nssm_cmd_train,
 	&nssm_cmd_generate,
+	&nssm_cmd_replay,
+	&nssm_cmd_run,
 	&nssm_cmd_info,
 	&nssm_cmd_bench,
 	NULL,
@@ -60,23 +63,39 @@ static bool asks_for_help(int argc, char **argv)
 	return false;
 }
 
+static int read_words(struct nssm_conf **conf, const struct nssm_cmd *cmd, int argc, char **argv,
+        const char **pos, int *n_pos, struct nssm_err *err)
+{
+	int rc = nssm_conf_open(conf, err);
+	if (rc == 0)
+		rc = nssm_conf_args(*conf, cmd->bit, argc, argv, cmd->max_pos, pos, n_pos, err);
+	if (rc != 0 || !cmd->pos_profiles)
+		return rc;
+	/* Once more from the beginning, now that the profiles are known: flags win over them. */
+	nssm_conf_close(conf);
+	rc = nssm_conf_open(conf, err);
+	for (int i = 0; i < *n_pos && rc == 0; i++)
+		rc = nssm_conf_load(*conf, pos[i], err);
+	return rc != 0 ? rc : nssm_conf_args(*conf, cmd->bit, argc, argv, cmd->max_pos, pos, n_pos, err);
+}
+
 /* argv[0] is the first word after the command. */
 static int run(const struct nssm_cmd *cmd, int argc, char **argv)
 {
-	const char *pos[16];
 	int n_pos = 0;
-	struct nssm_conf *conf;
+	struct nssm_conf *conf = NULL;
 	struct nssm_err err = {0};
 	if (asks_for_help(argc, argv)) {
 		nssm_help_cmd(stdout, cmd, 0);
 		return EXIT_OK;
 	}
-	int max_pos = cmd->max_pos < 16 ? cmd->max_pos : 16;
-	int rc = nssm_conf_open(&conf, &err);
-	if (rc == 0)
-		rc = nssm_conf_args(conf, cmd->bit, argc, argv, max_pos, pos, &n_pos, &err);
+	const char **pos = calloc((size_t)argc + 1, sizeof *pos);
+	if (pos == NULL)
+		return complain(EXIT_ERROR, "no memory for the command line");
+	int rc = read_words(&conf, cmd, argc, argv, pos, &n_pos, &err);
 	if (rc == NSSM_EARG || rc == NSSM_ERANGE) {
 		nssm_conf_close(&conf);
+		free(pos);
 		complain(EXIT_USAGE, err.msg);
 		fprintf(stderr, "usage: netssm %s\n", cmd->usage);
 		return EXIT_USAGE;
@@ -84,6 +103,7 @@ static int run(const struct nssm_cmd *cmd, int argc, char **argv)
 	if (rc == 0)
 		rc = cmd->run(conf, pos, n_pos, &err);
 	nssm_conf_close(&conf);
+	free(pos);
 	if (rc == 0)
 		return EXIT_OK;
 	const char *msg = err.msg[0] != '\0' ? err.msg : "failed without saying why";

@@ -86,6 +86,7 @@ int nssm_pipeline_open(struct nssm_pipeline **pp, const struct nssm_pipeline_cfg
 	pthread_mutex_init(&p->run.lock, NULL);
 	p->run.wall_ns = p->live ? wall_ns() - nssm_now_ns() : cfg->epoch_ns;
 	p->run.rate = cfg->rate;
+	p->line_bps = cfg->live.line_bps;
 	p->clock0_ns = nssm_now_ns();
 	if (cfg->reader != NULL) {
 		for (uint32_t i = 0; i < cfg->reader->n_paths; i++)

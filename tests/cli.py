@@ -56,7 +56,7 @@ class Cli(unittest.TestCase):
         lines = r.stdout.splitlines()
         self.assertLessEqual(len(lines), 24)
         self.assertLessEqual(max(map(len, lines)), 80)
-        for step in ("netssm prepare --", "netssm train --", "netssm generate --"):
+        for step in ("netssm prepare --", "netssm train --", "netssm generate --", "netssm replay "):
             self.assertIn("  " + step, r.stdout)
 
     def test_examples_use_real_flags(self):
@@ -138,6 +138,29 @@ class Cli(unittest.TestCase):
                 r = run(name, "--config", os.path.join(d, "none.yaml"))
                 self.assertEqual(r.returncode, 1)
                 self.assertIn("none.yaml: cannot open", r.stderr)
+
+    def test_profiles(self):
+        """Each profile that comes along is read without complaint, and the complete one names every key."""
+        names = sorted(f for f in os.listdir(os.path.join(ROOT, "conf")) if f.endswith(".yaml"))
+        self.assertIn("appliance.yaml", names)
+        for name in names:
+            r = run("info", "--config", os.path.join(ROOT, "conf", name), os.path.join(ROOT, "samples", "dns-001.pcap.gz"))
+            self.assertEqual((r.returncode, r.stderr), (0, ""), name)
+        named = {}
+        for line in read("conf", "appliance.yaml").splitlines():
+            section = re.match(r"(\w+):", line)
+            key = re.match(r"    (?:# )?(\w+):(?: |$)", line)
+            if section:
+                keys = named.setdefault(section[1], [])
+            elif key:
+                keys.append(key[1])
+        rows = re.findall(r'^KEY\(\w+, "(\w+)\.(\w+)",.* G\b[ |A-Z]*, "', read("conf", "keys.def"), re.M)
+        want = {}
+        for section, key in rows:
+            want.setdefault(section, []).append(key)
+        self.assertEqual(set(want), {"run", "generate", "output", "live", "clone", "net"})
+        for section, keys in want.items():
+            self.assertEqual(sorted(named[section]), sorted(keys), section)
 
     def test_version(self):
         r = run("--version")

@@ -116,7 +116,8 @@ def same_for_any_lanes(model, label, tmp, options):
         check(manifest["complete"] and figures["made"] == figures["packets"] + sum(figures["rejected"].values()),
               f"manifest does not add up: {figures}")
         check(sum(figures["ended_by"].values()) == figures["sessions"], f"ends: {figures}")
-        check(f"made {figures['made']} = written {figures['packets']} + rejected" in p.stdout, p.stdout)
+        check(f"packets: {figures['made']} = good {figures['packets']} + rejected" in p.stdout, p.stdout)
+        check(f"made {figures['packets']} = sent {figures['packets']} + dropped 0; left 0" in p.stdout, p.stdout)
         if first is None:
             first = (content(out), figures)
         check(content(out) == first[0], f"{lanes} lanes, {threads} threads: other bytes than with 1 and 1")
