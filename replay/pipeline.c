@@ -119,7 +119,6 @@ void nssm_pipeline_close(struct nssm_pipeline **pp)
 		return;
 	for (uint32_t e = 0; e < p->n_engines; e++) {
 		nssm_engine_close(&p->out[e].engine);
-		nssm_frames_close(&p->frames[e]);
 		nssm_ring_close(&p->out[e].in);
 		nssm_ring_close(&p->out[e].back);
 	}
@@ -132,6 +131,9 @@ void nssm_pipeline_close(struct nssm_pipeline **pp)
 		nssm_neigh_close(&p->neigh[i]);
 		nssm_port_close(&p->port[i]);
 	}
+	/* Ports may hold frames until they are closed. */
+	for (uint32_t e = 0; e < p->n_engines; e++)
+		nssm_frames_close(&p->frames[e]);
 	nssm_cloner_close(&p->cloner);
 	nssm_reader_close(&p->reader);
 	free(p->blocks);
