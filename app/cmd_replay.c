@@ -103,6 +103,7 @@ static int replay(struct run *r, const char *const *pos, int n_pos, struct nssm_
 	                         ? (int64_t)nssm_play_ns(nssm_conf_float(c, NSSM_K_LOOP_GAP))
 	                         : -1;
 	p->preload = nssm_conf_bool(c, NSSM_K_PRELOAD);
+	p->fix_checksums = nssm_conf_bool(c, NSSM_K_FIX_CHECKSUMS);
 	r->play.source = captures_json(&r->reader);
 	return nssm_play_run(&r->play, err);
 }
@@ -152,7 +153,8 @@ const struct nssm_cmd nssm_cmd_replay = {
                    "    --mtu 1400 --mtu-trunc    --mtu 1400,truncate, or --mtu 1400,drop\n"
                    "    --unique-ip               --clones N in place of --loop N\n"
                    "    --stats 1                 --progress plain, --metrics PORT, --stats-json FILE\n"
-                   "    tcprewrite --fixcsum, -e  --clients, --servers, --client-mac, --server-mac\n"
+                   "    tcprewrite --fixcsum      --fix-checksums\n"
+                   "    tcprewrite -e             --clients, --servers, --client-mac, --server-mac\n"
                    "    tcprewrite --enet-vlan=…  --vlan 100, --strip-vlan\n"
                    "    tcprewrite --fixlen=pad   --pad\n"
                    "\n"

@@ -399,6 +399,7 @@ static void source_stats(struct nssm_pipeline *p, struct nssm_stats *s)
 		const struct nssm_source_counters *r = nssm_reader_counters(p->reader);
 		s->src.packets = r->packets;
 		s->src.bytes = r->bytes;
+		s->src.repaired = p->src.repaired;
 		s->src.filtered = r->filtered;
 		s->src.too_long = r->too_long;
 		s->src.truncated = r->truncated;

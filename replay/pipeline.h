@@ -59,6 +59,7 @@ struct nssm_pipeline_cfg {
 	enum nssm_fill fill;
 	uint64_t lead_packets;                /* live: how far a session may be ahead of the wire; 0: 4096 */
 	const struct nssm_reader_cfg *reader;
+	bool fix_checksums;                   /* of captures: those that are wrong are put right, and counted as repaired */
 	const char *source_name;              /* for people */
 	uint64_t seed;
 

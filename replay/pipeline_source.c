@@ -195,7 +195,10 @@ static bool add_frame(struct nssm_pipeline *p, uint32_t engine, const struct nss
 		.len = k->len,
 		.wirelen = k->wirelen};
 	memcpy(b->data + b->used, &f, sizeof f);
-	memcpy(b->data + b->used + sizeof f, k->data, k->len);
+	uint8_t *frame = b->data + b->used + sizeof f;
+	memcpy(frame, k->data, k->len);
+	if (p->cfg.fix_checksums && nssm_pkt_fix_csums(frame, k->len) != 0)
+		count(&p->src.repaired, 1);
 	b->used += (uint32_t)sizeof f + ((k->len + 7) & ~7u);
 	b->n++;
 	return true;

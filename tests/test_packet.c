@@ -220,6 +220,54 @@ static void random_bytes_stay_inside(void **state)
 	assert_true(taken > 1000);
 }
 
+/* Every good frame stays; every spoilt checksum comes back, whatever else is around it. */
+static void checksums_are_put_right(void **state)
+{
+	static const struct {
+		const uint8_t *frame;
+		uint32_t len, ip_at, l4_at, end; /* end: of the IP packet; padding may follow */
+	} c[] = {{frame_syn, sizeof frame_syn, 24, 50, 74},
+	        {frame_vlan_udp, sizeof frame_vlan_udp, 28, 44, 51},
+	        {frame_ip6_udp, sizeof frame_ip6_udp, 0, 68, 86},
+	        {frame_solicit, sizeof frame_solicit, 0, 56, 86},
+	        {frame_advert, sizeof frame_advert, 0, 56, 86}};
+	for (size_t i = 0; i < sizeof c / sizeof c[0]; i++) {
+		uint8_t f[100];
+		memcpy(f, c[i].frame, c[i].len);
+		assert_int_equal(nssm_pkt_fix_csums(f, c[i].len), 0);
+		f[c[i].l4_at + 1] ^= 0x55;
+		assert_int_equal(nssm_pkt_fix_csums(f, c[i].len), NSSM_REPAIR_L4_CSUM);
+		assert_memory_equal(f, c[i].frame, c[i].len);
+		if (c[i].ip_at != 0) {
+			f[c[i].ip_at] ^= 0x80;
+			assert_int_equal(nssm_pkt_fix_csums(f, c[i].len), NSSM_REPAIR_IP_CSUM);
+			assert_memory_equal(f, c[i].frame, c[i].len);
+		}
+		/* Cut: the transport's sum cannot be known; nothing behind the cut is read. */
+		for (uint32_t n = 0; n < c[i].end; n++) {
+			uint8_t *cut = malloc(n > 0 ? n : 1);
+			assert_non_null(cut);
+			memcpy(cut, c[i].frame, n);
+			if (n > c[i].l4_at + 1)
+				cut[c[i].l4_at] ^= 1;
+			assert_int_equal(nssm_pkt_fix_csums(cut, n) & NSSM_REPAIR_L4_CSUM, 0);
+			free(cut);
+		}
+	}
+	/* UDP over IPv4 may go without; an ICMP echo: type 8, all else 0, so that the sum is ~0x0800. */
+	uint8_t f[64];
+	memcpy(f, frame_vlan_udp, sizeof frame_vlan_udp);
+	f[44] = f[45] = 0;
+	assert_int_equal(nssm_pkt_fix_csums(f, sizeof frame_vlan_udp), 0);
+	uint8_t echo[42] = {[12] = 8, [14] = 0x45, [17] = 28, [22] = 64, [23] = 1, [26] = 10, [30] = 11, [34] = 8};
+	assert_int_equal(nssm_pkt_fix_csums(echo, sizeof echo), NSSM_REPAIR_IP_CSUM | NSSM_REPAIR_L4_CSUM);
+	assert_true(echo[36] == 0xf7 && echo[37] == 0xff);
+	assert_int_equal(nssm_pkt_fix_csums(echo, sizeof echo), 0);
+	echo[20] = 0x20; /* a fragment's sum covers what is elsewhere */
+	echo[36] = 0;
+	assert_int_equal(nssm_pkt_fix_csums(echo, sizeof echo), NSSM_REPAIR_IP_CSUM);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -231,6 +279,7 @@ int main(void)
 	        cmocka_unit_test(checksums_are_right),
 	        cmocka_unit_test(flow_keys_have_no_direction),
 	        cmocka_unit_test(random_bytes_stay_inside),
+	        cmocka_unit_test(checksums_are_put_right),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
