@@ -98,7 +98,7 @@ int nssm_pipeline_open(struct nssm_pipeline **pp, const struct nssm_pipeline_cfg
 	if (rc == 0 && p->n_ports > 0)
 		rc = pipeline_open_ports(p, err);
 	bool waits_for_net = false;
-	for (uint32_t i = 0; i < p->n_ports; i++) {
+	for (uint32_t i = 0; rc == 0 && i < p->n_ports; i++) {
 		waits_for_net |= p->neigh[i] != NULL;
 		atomic_store(&p->run.port_up[i], nssm_port_info(p->port[i])->up);
 	}

@@ -81,6 +81,13 @@ class Play(unittest.TestCase):
         self.refused(["replay", SAMPLE, "--pcap-out", self.out, "--multiplier", "2"], "--multiplier: unknown flag", code=2)
         self.refused(["replay", SAMPLE, "--pcap-out", self.out, "--lead", "2"], "--lead: not a flag of replay", code=2)
 
+    def test_ports(self):
+        """A device that is none ends the run with a message, whatever else was asked for."""
+        for dev, says in (("nonsense", "nonsense"), ("af_packet:nssm-none", "nssm-none"), ("af_packet:", "af_packet"),
+                          ("0000:ff:1f.7", "0000:ff:1f.7")):
+            self.refused(["replay", SAMPLE, "--port", dev, "--progress", "none"], says)
+            self.refused(["replay", SAMPLE, "--port", "null", "--port", dev, "--truth", self.out], says)
+
     def test_run(self):
         self.refused(["run"], "run: expected a profile with generate.model")
         self.refused(["run", "none.yaml"], "none.yaml: cannot open")
