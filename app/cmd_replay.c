@@ -1,4 +1,5 @@
 /* netssm replay: which captures; the rest is play's. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "app/play.h"
 #include "app/play_options.h"
 #include "app/play_text.h"
+#include "replay/needs.h"
 
 #define DEFAULT_MTU 1500
 
@@ -71,6 +73,36 @@ static int reader_options(struct run *r, struct nssm_err *err)
 	return rc;
 }
 
+/* Of what is not a file a second reading would take the first one's bytes away. */
+static bool all_files(const struct nssm_reader_cfg *k)
+{
+	struct stat st;
+	for (uint32_t i = 0; i < k->n_paths; i++)
+		if (strcmp(k->path[i], "-") == 0 || (stat(k->path[i], &st) == 0 && !S_ISREG(st.st_mode)))
+			return false;
+	return true;
+}
+
+/* Room for the addresses of a play. What streams through once is not read beforehand: then a few plays at a time share the pools, and
+ * each may be large. */
+static int size_plays(struct run *r, struct nssm_err *err)
+{
+	struct nssm_pipeline_cfg *p = &r->play.cfg;
+	struct nssm_clone_cfg *k = &p->clone;
+	struct nssm_needs n = {.endpoints = 64, .sockets = 1024, .servers = 256};
+	bool asked = k->endpoints_max > 0 && k->sockets_max > 0 && k->servers_max > 0;
+	int rc = 0;
+	if (k->rewrite && !asked && p->mode != NSSM_PLAY_ONCE && all_files(&r->reader))
+		rc = nssm_needs_count(&n, &r->reader, p->client_nets, p->server_nets, p->arena_bytes, err);
+	/* More sockets than ports have to fold, however it is cut. */
+	uint32_t ports = (uint32_t)k->port_hi - k->port_lo + 1;
+	n.sockets = n.sockets < ports ? n.sockets : ports;
+	k->endpoints_max = k->endpoints_max > 0 ? k->endpoints_max : n.endpoints;
+	k->sockets_max = k->sockets_max > 0 ? k->sockets_max : n.sockets;
+	k->servers_max = k->servers_max > 0 ? k->servers_max : n.servers;
+	return rc;
+}
+
 /* What a manifest says of the captures: names and sizes; their bytes are not read again for a hash. */
 static json_t *captures_json(const struct nssm_reader_cfg *k)
 {
@@ -93,7 +125,7 @@ static int replay(struct run *r, const char *const *pos, int n_pos, struct nssm_
 	int rc;
 	if ((rc = choose_captures(r, pos, n_pos, err)) ||
 	        (rc = nssm_play_init(&r->play, c, &nssm_cmd_replay, false, err)) ||
-	        (rc = reader_options(r, err)))
+	        (rc = reader_options(r, err)) || (rc = size_plays(r, err)))
 		return rc;
 	p->reader = &r->reader;
 	p->source_name = r->name;

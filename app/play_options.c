@@ -262,13 +262,11 @@ static int clones(const struct job *j, bool model)
 	k->endpoints_max = u32(j, NSSM_K_ENDPOINTS_MAX);
 	k->sockets_max = u32(j, NSSM_K_SOCKETS_MAX);
 	k->servers_max = u32(j, NSSM_K_SERVERS_MAX);
-	const struct {
-		uint32_t *v;
-		uint32_t model, captures;
-	} most[] = {{&k->endpoints_max, 8, 64}, {&k->sockets_max, 64, 1024}, {&k->servers_max, 64, 256}};
-	for (int i = 0; i < 3; i++)
-		if (*most[i].v == 0)
-			*most[i].v = model ? most[i].model : most[i].captures;
+	if (model) { /* what it will make is not known before */
+		k->endpoints_max = k->endpoints_max != 0 ? k->endpoints_max : 8;
+		k->sockets_max = k->sockets_max != 0 ? k->sockets_max : 64;
+		k->servers_max = k->servers_max != 0 ? k->servers_max : 64;
+	}
 	c->arena_bytes = (size_t)u64(j, NSSM_K_BANK);
 	/* What is misspelt is said even where it is not used. */
 	rc = nets(j, k->clients, NSSM_K_CLIENTS, client_pool);

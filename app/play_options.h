@@ -14,8 +14,8 @@
 /* Seconds, 0 to 1e9, in ns. */
 uint64_t nssm_play_ns(double seconds);
 
-/* Fills in all but the source; what cfg points to is conf's. model: plays of a model take fewer
- * addresses than those of captures may. cmd begins messages ("replay"). */
+/* Fills in all but the source; what cfg points to is conf's. model: plays of a model get the room
+ * that 0 stands for; of captures 0 stays, since they can be counted. cmd begins messages ("replay"). */
 int nssm_play_options(struct nssm_pipeline_cfg *cfg, const struct nssm_conf *conf, const char *cmd, bool model, struct nssm_err *err);
 /* With the source filled in, too: a run that never ends may not write files only. */
 int nssm_play_check(const struct nssm_pipeline_cfg *cfg, const char *cmd, struct nssm_err *err);

@@ -279,6 +279,25 @@ class Replay(unittest.TestCase):
         whole = self.to_file(WEB)
         self.assertEqual([p[2] for p in self.to_file(self.out, "--strip-vlan")], [p[2] for p in whole])
 
+    def test_large_sessions(self):
+        """A session of more clients, servers and ports than any table foresees: no two flows of any play fall together."""
+        packets = []
+        for i in range(2000):
+            client, server = bytes([10, 0, i % 250, 1]), bytes([192, 0, 2 + i % 3, 1 + i % 90])
+            udp = struct.pack(">HHHH", 20000 + i, 53, 20, 0) + bytes(12)
+            ip = struct.pack(">BBHHHBBH", 0x45, 0, 40, i, 0, 64, 17, 0) + client + server
+            packets.append(bytes.fromhex("020000000002" "020000000001" "0800") + ip + udp)
+        with open(self.at("in.pcap"), "wb") as f:
+            f.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
+            for i, p in enumerate(packets):
+                f.write(struct.pack("<IIII", 1, i, len(p), len(p)) + p)
+        manifest = self.at("m.json")
+        got = self.to_file(self.at("in.pcap"), "--clones", 30, "--manifest", manifest)
+        flows = tuples(p[2] for p in got)
+        self.assertEqual((len(flows), set(flows.values())), (60000, {1}))
+        r = replay(self.at("in.pcap"), "--clones", 30, "--endpoints-max", 9, "--pcap-out", self.out)
+        self.assertIn(b"note: 30 plays that needed more addresses or ports", r.stdout)
+
     def test_endless_clones(self):
         """A rate of flows, or a number alive, for a given time."""
         got = self.to_file(WEB, DNS, "--merge", "--session-split", "client", "--flows-per-second", 20, "--duration", "200s")

@@ -379,7 +379,7 @@ static void defaults(void **state)
 	assert_true(cfg.epoch_ns == 1767225600000000000);
 	assert_true(!cfg.clone.rewrite && cfg.clone.n_tags == 0 && cfg.clone.n_macs[0] == 0);
 	assert_true(cfg.clone.port_lo == 1024 && cfg.clone.port_hi == 65535);
-	assert_true(cfg.clone.endpoints_max == 64 && cfg.n_engines == 0 && cfg.cpus == NULL);
+	assert_true(cfg.clone.endpoints_max == 0 && cfg.n_engines == 0 && cfg.cpus == NULL);
 	assert_true(cfg.live.answer && !cfg.live.measure && cfg.live.measure_wait_ns == 2000000000);
 	assert_true(cfg.clone.clients[0].n_addrs == 65534 && cfg.clone.servers[0].n_addrs == 65534);
 	uint8_t a[16];
@@ -389,6 +389,7 @@ static void defaults(void **state)
 	assert_memory_equal(a, "\x20\x01\0\2\0\0\0\1\0\0\0\0\0\0\0\1", 15 - 8);
 	assert_true(cfg.client_nets[0].n_nets == 0 && cfg.server_nets[1].n_nets == 0);
 
+	/* What a model makes cannot be counted before. */
 	memset(&cfg, 0, sizeof cfg);
 	assert_int_equal(nssm_play_options(&cfg, conf, "generate", true, &err), 0);
 	assert_true(
