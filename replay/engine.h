@@ -62,7 +62,8 @@ struct nssm_engine_cfg {
 	struct nssm_arena_cfg arena;
 	uint32_t plays_max, tapes_max, flows_max, n_decodes;
 	uint32_t n_labels, n_credits;
-	uint32_t frame_max;                   /* ports: the longest frame they take, without FCS */
+	uint32_t frame_max;                   /* ports: the longest frame that memory is there for, without FCS */
+	uint32_t mtu[NSSM_PORTS_MAX];         /* ports: longest IP packet; VLAN tags come on top */
 	struct nssm_ring *in, *back;
 	struct nssm_sink *const *sink;
 	uint32_t n_sinks;

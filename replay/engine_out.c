@@ -202,6 +202,21 @@ static bool find_room(struct nssm_engine *e)
 	return true;
 }
 
+/* An MTU counts neither the Ethernet header nor VLAN tags. */
+static bool too_long(const struct nssm_engine *e, const struct staged *s)
+{
+	uint32_t link = 14;
+	if (s->frame == NULL || s->len > e->cfg.frame_max)
+		return true;
+	while (s->len > link + e->cfg.mtu[s->port]) {
+		unsigned type = (unsigned)s->data[link - 2] << 8 | s->data[link - 1];
+		if (type != 0x8100 && type != 0x88a8 && type != 0x9100)
+			return true;
+		link += 4;
+	}
+	return false;
+}
+
 static void render(struct nssm_engine *e)
 {
 	if (e->n_rendered == e->n_staged || !find_room(e))
@@ -212,7 +227,7 @@ static void render(struct nssm_engine *e)
 		s->len = nssm_clone_write(e->cfg.cloner, s->data, &s->wirelen, p->tape, s->rec, &p->id);
 		if (e->cfg.n_ports == 0)
 			continue;
-		if (s->frame == NULL || s->len > e->cfg.frame_max)
+		if (too_long(e, s))
 			drop(s, NSSM_DROP_TOO_LONG);
 		else
 			nssm_frame_set_len(s->frame, s->len);

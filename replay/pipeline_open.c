@@ -161,6 +161,7 @@ int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err)
 			break;
 		const struct nssm_port_info *info = nssm_port_info(p->port[i]);
 		p->send_on_time &= info->send_on_time;
+		p->mtu[i] = info->mtu;
 		mtu = info->mtu > mtu ? info->mtu : mtu;
 		if (l->line_bps == 0 && (line == 0 || (info->line_bps > 0 && info->line_bps < line)))
 			line = info->line_bps;
@@ -337,6 +338,7 @@ int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err)
 			.n_labels = p->n_labels,
 			.n_credits = p->n_engines * p->n_credits,
 			.frame_max = p->frame_max,
+			.mtu = {p->mtu[0], p->mtu[1]},
 			.in = p->out[e].in,
 			.back = p->out[e].back,
 			.sink = p->sink,

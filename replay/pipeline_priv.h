@@ -63,7 +63,7 @@ struct nssm_pipeline {
 	struct nssm_port *port[NSSM_PORTS_MAX];
 	struct nssm_neigh *neigh[NSSM_PORTS_MAX];
 	struct nssm_frames *frames[ENGINES_MAX];
-	uint32_t n_ports, frame_max;
+	uint32_t n_ports, frame_max, mtu[NSSM_PORTS_MAX];
 	bool send_on_time;
 	uint64_t line_bps;
 	char spill[PATH_MAX];
