@@ -7,6 +7,7 @@
 #include "app/live_view.h"
 #include "app/play_options.h"
 #include "app/play_report.h"
+#include "base/file.h"
 #include "replay/control.h"
 #include "replay/metrics.h"
 
@@ -157,11 +158,24 @@ static int wind_up(const struct watchers *w, int run_rc, struct nssm_err *err)
 	return keep_first(rc, nssm_play_stats_json(p, &r, &again), err, &again);
 }
 
+/* What is written at the end must not fail for a reason that was there at the start. */
+static int try_file(const struct nssm_play *p, enum nssm_key_id id, struct nssm_err *err)
+{
+	const char *path = nssm_conf_str(p->conf, id);
+	struct nssm_outfile *of;
+	if (path == NULL || strcmp(path, "-") == 0)
+		return 0;
+	int rc = nssm_outfile_open(&of, path, err);
+	nssm_outfile_abort(&of);
+	return rc;
+}
+
 int nssm_play_run(struct nssm_play *p, struct nssm_err *err)
 {
 	struct watchers w = {.play = p};
-	int rc = nssm_play_check(&p->cfg, p->cmd->name, err);
-	if (rc != 0)
+	int rc;
+	if ((rc = nssm_play_check(&p->cfg, p->cmd->name, err)) || (rc = try_file(p, NSSM_K_MANIFEST, err)) ||
+	        (rc = try_file(p, NSSM_K_STATS_JSON, err)))
 		return rc;
 	n_signals = 0;
 	watch_signals();

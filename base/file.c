@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -105,6 +106,16 @@ int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_er
 	return 0;
 }
 
+/* Two that grow at one name would write over each other. A file system that knows no locks is trusted. */
+static int take_over(struct nssm_outfile *o, struct nssm_err *err)
+{
+	if (flock(o->fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+		return nssm_err_set(err, NSSM_EIO, "%s: another run is writing it", o->path);
+	if (ftruncate(o->fd, 0) != 0)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot empty it: %s", o->path, strerror(errno));
+	return 0;
+}
+
 int nssm_outfile_open_in_place(struct nssm_outfile **of, const char *path, struct nssm_err *err)
 {
 	*of = NULL;
@@ -119,11 +130,16 @@ int nssm_outfile_open_in_place(struct nssm_outfile **of, const char *path, struc
 		strcpy(o->path, "stdout");
 		o->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
 	} else {
-		o->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+		o->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
 		o->regular = o->fd >= 0 && fstat(o->fd, &st) == 0 && S_ISREG(st.st_mode);
 	}
-	if (o->fd < 0) {
+	if (o->fd < 0)
 		rc = nssm_err_set(err, NSSM_EIO, "%s: cannot open for writing: %s", o->path, strerror(errno));
+	else if (o->regular)
+		rc = take_over(o, err);
+	if (rc != 0) {
+		if (o->fd >= 0)
+			close(o->fd);
 		free(o);
 		return rc;
 	}

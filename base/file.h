@@ -22,9 +22,10 @@ struct nssm_outfile;
 
 /* What is there already must be a regular file. */
 int nssm_outfile_open(struct nssm_outfile **of, const char *path, struct nssm_err *err);
-/* A file that grows at its own name, from nothing; "-" is stdout, and devices and pipes are taken too. What one write or one
- * take appended (less than NSSM_OUTFILE_ROOM bytes) goes to the kernel in the same call, so that after a kill between calls the file ends
- * behind one of them; after a failed call it is cut back to there (regular files). commit and abort both leave it. */
+/* A file that grows at its own name, from nothing; "-" is stdout, and devices and pipes are taken too. One that another process or
+ * outfile writes in place is refused. What one write or one take appended (less than NSSM_OUTFILE_ROOM bytes) goes to the kernel in
+ * the same call, so that after a kill between calls the file ends behind one of them; after a failed call it is cut back to there
+ * (regular files). commit and abort both leave it. */
 int nssm_outfile_open_in_place(struct nssm_outfile **of, const char *path, struct nssm_err *err);
 /* Appends n bytes (buffered). */
 int nssm_outfile_write(struct nssm_outfile *of, const void *data, size_t n, struct nssm_err *err);
