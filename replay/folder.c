@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "model/vocab.h"
@@ -28,12 +29,14 @@ struct nssm_folder {
 	size_t n, cap;
 	uint64_t n_packets;
 	uint8_t *frame;
+	bool made; /* by this run, and there is nothing whole in it yet */
 };
 
 /* Old files among new ones would pass for this run's. */
-static int make_folder(const char *path, struct nssm_err *err)
+static int make_folder(const char *path, bool *made, struct nssm_err *err)
 {
-	if (mkdir(path, 0777) == 0)
+	*made = mkdir(path, 0777) == 0;
+	if (*made)
 		return 0;
 	if (errno != EEXIST)
 		return nssm_err_set(err, NSSM_EIO, "%s: cannot make the folder: %s", path, strerror(errno));
@@ -63,7 +66,7 @@ int nssm_folder_open(struct nssm_folder **fp, const struct nssm_folder_cfg *cfg,
 	if ((size_t)snprintf(f->path, sizeof f->path, "%s", cfg->path) >= sizeof f->path)
 		rc = nssm_err_set(err, NSSM_EARG, "%.200s…: path too long", cfg->path);
 	if (rc == 0)
-		rc = make_folder(f->path, err);
+		rc = make_folder(f->path, &f->made, err);
 	if (rc != 0)
 		nssm_folder_close(fp);
 	return rc;
@@ -113,6 +116,7 @@ int nssm_folder_session(
 		return rc;
 	}
 	rc = nssm_capture_commit(&w, err);
+	f->made &= rc != 0;
 	const struct entry e = {t->session, t->n_packets, t->label_idx, (uint8_t)end};
 	return rc != 0 ? rc : remember(f, &e, err);
 }
@@ -151,13 +155,17 @@ int nssm_folder_finish(struct nssm_folder *f, struct nssm_err *err)
 		assert(n > 0 && (size_t)n < sizeof line);
 		(void)nssm_outfile_write(of, line, (size_t)n, err);
 	}
-	return nssm_outfile_commit(&of, err);
+	rc = nssm_outfile_commit(&of, err);
+	f->made &= rc != 0;
+	return rc;
 }
 
 void nssm_folder_close(struct nssm_folder **fp)
 {
 	if (*fp == NULL)
 		return;
+	if ((*fp)->made)
+		rmdir((*fp)->path);
 	free((*fp)->entry);
 	free((*fp)->frame);
 	free(*fp);

@@ -27,7 +27,7 @@ int nssm_folder_session(struct nssm_folder *f, const struct nssm_tape *t, enum n
 uint64_t nssm_folder_packets(const struct nssm_folder *f);
 /* Writes labels.csv. */
 int nssm_folder_finish(struct nssm_folder *f, struct nssm_err *err);
-/* Without finish, the sessions that were whole are kept. */
+/* Without finish, the sessions that were whole are kept; a folder that was made and got none is removed. */
 void nssm_folder_close(struct nssm_folder **f);
 
 #endif
