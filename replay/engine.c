@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/measure.h"
 #include "replay/engine_priv.h"
@@ -77,12 +78,12 @@ int nssm_engine_open(struct nssm_engine **ep, const struct nssm_engine_cfg *cfg,
 		rc = nssm_tape_builder_open(&e->builder, e->arena, &tape, err);
 	if (rc == 0)
 		rc = nssm_wheel_open(&e->wheel, cfg->plays_max + 2, err);
+	if (rc == 0 && cfg->truth != NULL)
+		rc = nssm_rows_open(&e->rows, cfg->arena.bytes, cfg->arena.lazy, err);
 	if (rc == 0)
 		rc = engine_plays_open(e, err);
 	if (rc == 0)
 		rc = engine_out_open(e, err);
-	if (rc == 0 && cfg->truth != NULL)
-		rc = nssm_rows_open(&e->rows, cfg->arena.bytes, cfg->arena.lazy, err);
 	if (rc != 0) {
 		nssm_engine_close(ep);
 		return rc;
@@ -241,6 +242,13 @@ int nssm_engine_turn(
 }
 
 /* --- at the end --- */
+
+void nssm_engine_note_cpu(struct nssm_engine *e)
+{
+	struct timespec t;
+	if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0)
+		set(&e->n.cpu_ns, (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec);
+}
 
 void nssm_engine_listen(struct nssm_engine *e)
 {

@@ -85,6 +85,8 @@ int nssm_engine_open(struct nssm_engine **e, const struct nssm_engine_cfg *cfg, 
 void nssm_engine_close(struct nssm_engine **e);
 /* Some work; *state says what next. A negative code ends the run. */
 int nssm_engine_turn(struct nssm_engine *e, enum nssm_engine_state *state, uint64_t *wake_ns, struct nssm_err *err);
+/* How much CPU time this thread has used so far goes to the figures. */
+void nssm_engine_note_cpu(struct nssm_engine *e);
 /* Only what comes back is looked at: after the last turn, while something may still come. */
 void nssm_engine_listen(struct nssm_engine *e);
 /* After the last turn: rows of plays that were cut, and what is left. */

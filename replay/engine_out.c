@@ -368,12 +368,12 @@ struct tally {
 	uint64_t port_sent[NSSM_PORTS_MAX], port_bytes[NSSM_PORTS_MAX], dropped[NSSM_DROP_N];
 };
 
-static void count_row(struct nssm_engine *e, struct play *p, const struct staged *s, uint64_t sent_ns)
+static void count_row(struct nssm_engine *e, const struct staged *s, uint64_t sent_ns)
 {
 	const struct nssm_flow *f = s->rec->flow;
 	if (e->rows == NULL || f == NULL)
 		return;
-	struct nssm_flow_row *r = nssm_rows_get(e->rows, &p->rows, f->idx);
+	struct nssm_flow_row *r = nssm_rows_get(e->rows, &e->play_rows[s->play], f->idx);
 	if (r == NULL) {
 		count(&e->n.truth_lost, 1);
 		return;
@@ -418,7 +418,7 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 	if (s->data != NULL && s->data >= e->own && s->data < e->own + (size_t)NSSM_BURST * e->own_frame_bytes)
 		e->own_free[e->n_own_free++] = s->own;
 	t->session_packets += p->first;
-	count_row(e, p, s, epoch(e, sent_at));
+	count_row(e, s, epoch(e, sent_at));
 	p->staged--;
 	p->n_done++;
 	if (p->credit != UINT32_MAX)

@@ -68,10 +68,13 @@ static void slot_put(struct nssm_engine *e, uint64_t slot)
 int engine_plays_open(struct nssm_engine *e, struct nssm_err *err)
 {
 	uint32_t n = e->cfg.plays_max;
-	e->play = calloc(n, sizeof *e->play);
+	e->play = aligned_alloc(sizeof *e->play, n * sizeof *e->play);
+	if (e->play != NULL)
+		memset(e->play, 0, n * sizeof *e->play);
+	e->play_rows = e->rows != NULL ? calloc(n, sizeof(struct nssm_row_seg *)) : NULL;
 	e->spare_play = malloc(n * sizeof *e->spare_play);
 	e->kept = e->cfg.keep ? calloc(e->cfg.tapes_max, sizeof *e->kept) : NULL;
-	if (e->play == NULL || e->spare_play == NULL || (e->cfg.keep && e->kept == NULL))
+	if (e->play == NULL || e->spare_play == NULL || (e->rows != NULL && e->play_rows == NULL) || (e->cfg.keep && e->kept == NULL))
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %u plays", n);
 	for (uint32_t i = 0; i < n; i++)
 		e->spare_play[i] = n - 1 - i;
@@ -85,6 +88,7 @@ int engine_plays_open(struct nssm_engine *e, struct nssm_err *err)
 void engine_plays_close(struct nssm_engine *e)
 {
 	free(e->play);
+	free(e->play_rows);
 	free(e->spare_play);
 	free(e->kept);
 	free(e->start);
@@ -182,14 +186,15 @@ void engine_play_advance(struct nssm_engine *e, uint32_t idx, const struct nssm_
 }
 
 /* One row a flow that had packets due. */
-static int truth(struct nssm_engine *e, struct play *p, bool complete, struct nssm_err *err)
+static int truth(struct nssm_engine *e, uint32_t idx, bool complete, struct nssm_err *err)
 {
+	const struct play *p = &e->play[idx];
 	int rc = 0;
 	bool lock = e->cfg.n_engines > 1;
 	if (lock)
 		pthread_mutex_lock(&e->cfg.run->lock);
 	for (const struct nssm_flow *f = p->tape->flows; rc == 0 && f != NULL; f = f->next) {
-		struct nssm_flow_row *r = nssm_rows_get(e->rows, &p->rows, f->idx);
+		struct nssm_flow_row *r = nssm_rows_get(e->rows, &e->play_rows[idx], f->idx);
 		if (r == NULL || r->due == 0)
 			continue;
 		uint64_t sent = r->packets[0] + r->packets[1];
@@ -230,8 +235,8 @@ int engine_play_end(struct nssm_engine *e, uint32_t idx, bool complete, struct n
 	int rc = 0;
 	assert(p->state != PLAY_FREE && p->staged == 0);
 	if (e->cfg.truth != NULL) {
-		rc = truth(e, p, complete, err);
-		nssm_rows_put(e->rows, &p->rows);
+		rc = truth(e, idx, complete, err);
+		nssm_rows_put(e->rows, &e->play_rows[idx]);
 	}
 	slot_put(e, p->id.slot);
 	if (p->clone > 0)

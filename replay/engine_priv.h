@@ -30,7 +30,6 @@ struct play {
 	const struct nssm_rec *last; /* taken before it; NULL: none */
 	uint64_t base_ns;            /* stream time of the tape's start in this play */
 	struct nssm_play_id id;
-	struct nssm_row_seg *rows;
 	uint32_t clone;
 	uint32_t n_done;             /* records sent or dropped */
 	uint32_t credit;             /* where to tell the generator n_done; UINT32_MAX: nowhere */
@@ -38,7 +37,7 @@ struct play {
 	uint8_t state;
 	uint8_t first;               /* the tape's first play: counts as the source's own */
 };
-_Static_assert(sizeof(struct play) == 72, "a play is about a cache line");
+_Static_assert(sizeof(struct play) == 64, "a play is a cache line");
 
 /* A session whose blocks still come, or (model) whose first play is not over. */
 struct stream {
@@ -81,7 +80,8 @@ struct nssm_engine {
 	struct nssm_arena *arena;
 	struct nssm_tape_builder *builder;
 	struct nssm_wheel *wheel;
-	struct nssm_rows *rows;
+	struct nssm_rows *rows;        /* NULL: no truth is kept */
+	struct nssm_row_seg **play_rows; /* [plays_max] with rows: each play's */
 	struct nssm_sched sched;
 	unsigned rate_version;
 	uint64_t pos_ns;         /* stream time of the last packet taken from the wheel */

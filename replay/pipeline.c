@@ -199,6 +199,7 @@ static void *engine_thread(void *ctx)
 		if (o->code == 0 && state == NSSM_ENGINE_WAITS)
 			wait_for_work(p, wake);
 	}
+	nssm_engine_note_cpu(o->engine);
 	if (o->code == 0 && o->engine == p->out[0].engine && p->measure != NULL)
 		listen_on(p, o->engine);
 	if (o->code != 0)

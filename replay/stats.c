@@ -48,6 +48,7 @@ static const struct nssm_stat_field FIELDS[] = {
 	ALL("engine", "folded", COUNTER, "plays_folded", folded, "Plays that needed more endpoints or sockets than a slot has"),
 	ALL("engine", "truth_lost", COUNTER, "packets_truth_lost", truth_lost, "Packets that no row of the truth file counts, for want of memory"),
 	ALL("engine", "lost_ns", COUNTER_NS, "lost_seconds", lost_ns, "Time in which something else had the engines' CPUs"),
+	ALL("engine", "cpu_ns", COUNTER_NS, "cpu_seconds", cpu_ns, "CPU time of engines that have ended"),
 	ALL("engine", "ring_used", GAUGE, "ring_used", ring_used, "Blocks in the rings"),
 	ALL("engine", "ring_size", GAUGE, "ring_size", ring_size, "Blocks that the rings can hold"),
 	ALL("arena", "used", GAUGE, "arena_used_bytes", arena_used, "Arena in use"),

@@ -37,6 +37,7 @@ struct nssm_counters {
 	uint64_t folded;             /* plays that needed more endpoints or sockets than a slot has */
 	uint64_t truth_lost;         /* packets that no row of the truth file counts, for want of memory */
 	uint64_t lost_ns;            /* ports: the CPU was elsewhere, seen as gaps above 5 us between readings of the clock */
+	uint64_t cpu_ns;             /* that the engine's thread used, at the end of its run */
 	uint64_t ring_used, ring_size;
 	uint64_t arena_used, arena_bytes, spilled_bytes, bank_sessions, bank_bytes, bank_evicted;
 	struct nssm_hist late;       /* due to handed over, ns */
@@ -110,7 +111,7 @@ double nssm_loss_share(const struct nssm_measure_counters *c);
  *   late_ns   {count, min, mean, p50, p99, p999, max}    zeros if count is 0
  *   sessions  {begun, done, packets, flows}              of the model or the captures
  *   clones    {begun, done, alive, waiting, flows, factor}
- *   engine    {starved, starved_ns, time_back, untracked, opaque_flows, folded, truth_lost, lost_ns, ring_used,
+ *   engine    {starved, starved_ns, time_back, untracked, opaque_flows, folded, truth_lost, lost_ns, cpu_ns, ring_used,
  *             ring_size}
  *   arena     {used, bytes, spilled_bytes, bank_sessions, bank_bytes, bank_evicted}
  *   feed      {tokens, packets, bytes, rejected, repaired, filtered, too_long, truncated, waits, waits_ns, parked, sessions_begun,

@@ -176,7 +176,7 @@ static void stable(void **state)
 	        "dropped queue_full link_down too_long no_reader error rates pps bps_l2 bps_l1 "
 	        "late_ns count min mean p50 p99 p999 max sessions begun done packets flows "
 	        "clones begun done alive waiting flows factor "
-	        "engine starved starved_ns time_back untracked opaque_flows folded truth_lost lost_ns ring_used ring_size "
+	        "engine starved starved_ns time_back untracked opaque_flows folded truth_lost lost_ns cpu_ns ring_used ring_size "
 	        "arena used bytes spilled_bytes bank_sessions bank_bytes bank_evicted "
 	        "feed tokens packets bytes rejected repaired filtered too_long truncated waits waits_ns "
 	        "parked "
