@@ -507,9 +507,12 @@ int nssm_bench_pace(struct nssm_err *err)
 	for (int i = 0; rc == 0 && i < RUNS; i++) {
 		struct result r;
 		rc = in_child(&r, pace, &w, err);
-		if (rc == 0)
+		if (rc == 0 && r.extra[1] > 0)
 			printf("%.1f kpps, exponential gaps: p50 %.0f ns, p99 %.0f ns late in %.0f of %.0f windows with less than 2 %% of the time lost; p99 of all %.0f ns\n",
 				r.extra[4] / 1e3, r.value, r.extra[0], r.extra[1], r.extra[2], r.extra[3]);
+		else if (rc == 0)
+			printf("%.1f kpps, exponential gaps: each of %.0f windows lost 2 %% of the time or more to other work; p99 of all %.0f ns late\n",
+				r.extra[4] / 1e3, r.extra[2], r.extra[3]);
 		fflush(stdout);
 	}
 	printf("load average %.2f\n", load_average());

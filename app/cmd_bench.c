@@ -1,5 +1,6 @@
 /* netssm bench — how fast this machine trains and generates: medians of several runs, whatever else the machine does shown
  * beside them (load average). Random weights and tokens: only sizes matter. */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -182,19 +183,26 @@ const struct nssm_cmd nssm_cmd_bench = {
 	.usage = "bench [model | wire [CAPTURE...] | pace | pcap [CAPTURE...]] [flags]",
 	.summary = "measure how fast this machine trains, generates and sends",
 	.details = "  model  training and generation (the default)\n"
-		   "  wire   one lcore into net_null at top speed: a loop that only copies packets and patches addresses, ports, numbers\n"
-		   "         and checksums, then the whole pipeline with 1,000 and 1,000,000 clones alive\n"
+		   "  wire   one lcore into net_null at top speed: a loop that only copies packets\n"
+		   "         and patches addresses, ports, numbers and checksums, then the whole\n"
+		   "         pipeline with 1,000 and 1,000,000 clones alive\n"
 		   "  pace   100,000 packets a second with exponential gaps: how late they leave\n"
 		   "  pcap   clones into a capture on a tmpfs\n"
 		   "\n"
-		   "Packets come from the captures that are named, or are made up: 66 to 1,514 bytes, 1,090 on average.\n"
+		   "wire and pcap take their packets from the captures that are named, or make\n"
+		   "some up: 66 to 1,514 bytes, 1,090 on average. scripts/bench_veth compares\n"
+		   "af_packet and af_xdp with tcpreplay on a veth pair.\n"
 		   "\n"
-		   "Model: random weights and tokens of the given sizes; each figure is the median of 5 runs of at least half a second, with the\n"
-		   "slowest and the fastest and the machine's load average beside it. Sampling and packet work are not in it.\n"
+		   "model takes random weights and tokens of the sizes given; sampling and packet\n"
+		   "work are not in it. The flags below are for model; the others have none.\n"
+		   "\n"
+		   "Each figure is the median of 5 runs, with the slowest and the fastest and the\n"
+		   "machine's load average beside it: what else runs here slows it down.\n"
 		   "\n"
 		   "  netssm bench --config conf/small.yaml\n"
-		   "  netssm bench --config conf/paper.yaml --batch 1 --seq-tokens 2048\n",
+		   "  netssm bench --config conf/paper.yaml --batch 1 --seq-tokens 2048\n"
+		   "  netssm bench wire samples/web-*.pcap.gz\n",
 	.bit = NSSM_CMD_BENCH,
-	.max_pos = 16,
+	.max_pos = INT32_MAX,
 	.run = run,
 };
