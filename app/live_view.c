@@ -34,6 +34,14 @@ struct nssm_view {
 
 /* --- numbers --- */
 
+/* "1.20 M packets/s": words stand apart. */
+static char *put_words(char buf[32], double v, const char *unit)
+{
+	char n[16];
+	snprintf(buf, 32, "%s %s", nssm_human(n, v), unit);
+	return buf;
+}
+
 /* "100 kpps", "12 pps". */
 static char *put_unit(char buf[32], double v, const char *unit)
 {
@@ -246,10 +254,15 @@ static void source_lines(struct screen *s, const struct window *w)
 	bool model = src->tokens > 0;
 	char a[32], b[32], c[32], d[32];
 	struct line *l = begin(s, 8, model ? "generator" : "source");
-	if (model)
-		put(l, LABEL_COLS, "%s", put_unit(a, pps_now(w, &src->tokens), "tokens/s"));
-	put(l, model ? 29 : LABEL_COLS, "%s", put_unit(b, pps_now(w, &src->packets), "packets/s"));
-	put(l, 52, "%s%s", src->done ? "ended after " : "made ", put_count(c, src->packets));
+	double t = w->now->elapsed_s;
+	/* A model hands over blocks that take it seconds: only averages stand still. */
+	if (model && !src->done) {
+		put(l, LABEL_COLS, "%s", put_words(a, nssm_per_s(src->tokens, t), "tokens/s"));
+		put(l, 29, "%s", put_words(b, nssm_per_s(src->packets, t), "packets/s"));
+	} else if (!src->done)
+		put(l, LABEL_COLS, "%s", put_words(b, pps_now(w, &src->packets), "packets/s"));
+	put(l, src->done ? LABEL_COLS : 52, "%s %s%s", src->done ? "ended after" : "made",
+	        put_count(c, src->packets), src->done ? " packets" : "");
 	if (src->rejected > 0)
 		put(l, 0, "rejected %s", put_count(d, src->rejected));
 	if (src->filtered > 0)
@@ -265,11 +278,13 @@ static void late_line(struct screen *s, const struct window *w)
 	const struct nssm_hist *all = &w->now->all.late;
 	struct nssm_hist now;
 	char a[32], b[32], c[32], d[32], e[32];
+	if (all->count == 0) /* at top speed nothing is due */
+		return;
 	late_now(&now, w);
 	struct line *l = begin(s, 4, "late");
 	put(l, LABEL_COLS, "p50 %s", put_ns(a, nssm_hist_quantile(all, 0.5)));
 	put(l, 24, "p99 %s", put_ns(b, nssm_hist_quantile(all, 0.99)));
-	put(l, 37, "max %s", put_ns(c, all->count > 0 ? all->max_ns : 0));
+	put(l, 37, "max %s", put_ns(c, all->max_ns));
 	put(l, 50, "now p50 %s", put_ns(d, nssm_hist_quantile(&now, 0.5)));
 	put(l, 67, "p99 %s", put_ns(e, nssm_hist_quantile(&now, 0.99)));
 }
@@ -295,11 +310,13 @@ static void measure_lines(struct screen *s, const struct nssm_stats *now)
 	put(l, 37, "matched %s", put_count(b, m->matched));
 	put(l, 53, "reordered %s", put_count(c, m->reordered));
 	put(l, 71, "dup %s", put_count(d, m->duplicate));
+	if (m->latency.count == 0)
+		return;
 	l = begin(s, 4, "latency");
 	put(l, LABEL_COLS, "p50 %s", put_ns(a, nssm_hist_quantile(&m->latency, 0.5)));
 	put(l, 25, "p99 %s", put_ns(b, nssm_hist_quantile(&m->latency, 0.99)));
 	put(l, 39, "p99.9 %s", put_ns(c, nssm_hist_quantile(&m->latency, 0.999)));
-	put(l, 55, "max %s", put_ns(d, m->latency.count > 0 ? m->latency.max_ns : 0));
+	put(l, 55, "max %s", put_ns(d, m->latency.max_ns));
 }
 
 static void memory_line(struct screen *s, const struct nssm_stats *now)
@@ -375,12 +392,12 @@ void nssm_view_plain(
 	put(&l, 0, "%s", put_unit(a, bps_now(&w, &now->all.sent_bytes, &now->all.sent), "bps"));
 	put(&l, 0, "sent %s", put_count(a, now->all.sent));
 	put(&l, 0, "dropped %s", put_count(a, nssm_dropped(&now->all)));
-	if (now->live) {
+	if (now->live && now->all.late.count > 0) {
 		late_now(&late, &w);
 		put(&l, 0, "late p99 %s", put_ns(a, nssm_hist_quantile(&late, 0.99)));
 	}
 	if (now->src.tokens > 0)
-		put(&l, 0, "%s", put_unit(a, pps_now(&w, &now->src.tokens), "tokens/s"));
+		put(&l, 0, "%s", put_words(a, pps_now(&w, &now->src.tokens), "tokens/s"));
 	if (now->all.ring_size > 0)
 		put(&l, 0, "ring %u %%", percent(now->all.ring_used, now->all.ring_size));
 	if (now->all.clones_begun > 0)

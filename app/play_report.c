@@ -9,6 +9,8 @@
 #include "base/file.h"
 #include "version.h"
 
+#define LABELS_SHOWN 20
+
 static uint64_t sum(const uint64_t *count, int n)
 {
 	uint64_t s = 0;
@@ -87,20 +89,23 @@ static const char *span(char buf[16], uint64_t ns)
 	return buf;
 }
 
+/* Many captures that each are a label of their own would push the rest off the screen. */
 static void print_labels(FILE *f, const struct nssm_pipeline *p, const struct nssm_label_stats *all)
 {
-	uint32_t shown = 0;
+	uint32_t shown = 0, n = 0;
 	fprintf(f, "%-24s %9s %10s %10s %9s %10s\n", "label", "sessions", "packets", "rejected", "flows",
 	        "pkts/sess");
 	for (uint32_t l = 0; l < nssm_pipeline_n_labels(p); l++) {
 		struct nssm_label_stats s;
 		nssm_pipeline_label_stats(p, l, &s);
-		if (s.sessions == 0)
+		if (s.sessions == 0 || n++ >= LABELS_SHOWN)
 			continue;
 		print_row(f, nssm_pipeline_label(p, l), &s);
 		shown++;
 	}
-	if (shown != 1)
+	if (n > shown)
+		fprintf(f, "… and %" PRIu32 " more; --manifest has them all\n", n - shown);
+	if (n != 1)
 		print_row(f, "all", all);
 }
 
@@ -144,15 +149,14 @@ static void print_speed(FILE *f, const struct nssm_play *p, const struct nssm_st
 	const struct nssm_counters *c = &s->all;
 	double t = s->elapsed_s;
 	char a[16], b[16], d[16], e[16], g[16];
-	fprintf(f, "in %s: %s: ", nssm_hms(a, s->elapsed_s), p->cfg.reader != NULL ? "captures" : "model");
+	fputs(p->cfg.reader != NULL ? "captures: " : "model: ", f);
 	if (p->cfg.reader == NULL)
 		fprintf(f, "%s tokens/s, ", nssm_human(b, nssm_per_s(s->src.tokens, t)));
-	fprintf(f,
-	        "%" PRIu64 " flows, %s packets/s; clone factor %.3g; out: %" PRIu64
-	        " flows, %s packets/s, %sbit/s\n",
-	        c->session_flows, nssm_human(d, nssm_per_s(c->session_packets, t)), nssm_clone_factor(c),
-	        c->flows_begun, nssm_human(e, nssm_per_s(c->sent, t)),
-	        nssm_human(g, nssm_l2_bps(c->sent_bytes, c->sent, t)));
+	fprintf(f, "%" PRIu64 " flows, %s packets/s; clone factor %.3g\n", c->session_flows,
+	        nssm_human(d, nssm_per_s(c->session_packets, t)), nssm_clone_factor(c));
+	fprintf(f, "out: %" PRIu64 " flows, %s packets/s, %sbit/s, in %s\n", c->flows_begun,
+	        nssm_human(e, nssm_per_s(c->sent, t)), nssm_human(g, nssm_l2_bps(c->sent_bytes, c->sent, t)),
+	        nssm_hms(a, s->elapsed_s));
 }
 
 static void print_late(FILE *f, const struct nssm_hist *h)
@@ -169,13 +173,13 @@ static void print_back(FILE *f, const char *name, const struct nssm_measure_coun
 	char a[16], b[16], c[16];
 	fprintf(f,
 	        "back, %s: %" PRIu64 " matched, %" PRIu64 " lost (%.3g %%), %" PRIu64 " duplicate, %" PRIu64
-	        " reordered, %" PRIu64 " unmatched",
+	        " reordered, %" PRIu64 " unmatched\n",
 	        name, m->matched, m->lost, 100 * nssm_loss_share(m), m->duplicate, m->reordered,
 	        m->unmatched);
 	if (m->latency.count > 0)
-		fprintf(f, "; latency p50 %s, p99 %s, max %s", span(a, nssm_hist_quantile(&m->latency, 0.5)),
+		fprintf(f, "  latency p50 %s, p99 %s, max %s\n",
+		        span(a, nssm_hist_quantile(&m->latency, 0.5)),
 		        span(b, nssm_hist_quantile(&m->latency, 0.99)), span(c, m->latency.max_ns));
-	fputc('\n', f);
 }
 
 /* What a user should know before trusting the figures above; each only if it happened. */
@@ -197,7 +201,9 @@ static void print_notes(FILE *f, const struct nssm_counters *c)
 		if (note[i].n > 0)
 			fprintf(f, "note: %" PRIu64 " %s\n", note[i].n, note[i].what);
 	if (c->starved > 0)
-		fprintf(f, "note: the wire waited %" PRIu64 " times for a session's next packet, %s in all\n",
+		fprintf(f,
+		        "note: %" PRIu64
+		        " times a session's next packet had not been made when it was due; %s added up\n",
 		        c->starved, span(a, c->starved_ns));
 }
 

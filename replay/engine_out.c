@@ -406,7 +406,8 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 		l->sent++;
 		l->sent_bytes += s->wirelen;
 		l->cut += e->cfg.pipe->snaplen > 0 && s->len > e->cfg.pipe->snaplen;
-		nssm_hist_add(&e->n.late, sent_at > s->due_ns ? sent_at - s->due_ns : 0);
+		if (e->sched.rate.kind != NSSM_RATE_TOP || e->sched.capped)
+			nssm_hist_add(&e->n.late, sent_at > s->due_ns ? sent_at - s->due_ns : 0);
 	} else {
 		t->dropped[s->outcome - STAGED_DROPPED]++;
 		if (s->frame != NULL) {

@@ -40,7 +40,7 @@ struct nssm_counters {
 	uint64_t cpu_ns;             /* that the engine's thread used, at the end of its run */
 	uint64_t ring_used, ring_size;
 	uint64_t arena_used, arena_bytes, spilled_bytes, bank_sessions, bank_bytes, bank_evicted;
-	struct nssm_hist late;       /* due to handed over, ns */
+	struct nssm_hist late;       /* due to handed over, ns; at top speed without a cap nothing is due */
 };
 
 /* A source's: generator or capture reader. */

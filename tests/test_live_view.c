@@ -88,7 +88,7 @@ static const char WANT[] =
         "\n"
         "sessions   begun 210     done 180      flows 61.7 k  without clones 1.23 k\n"
         "clones     alive 1.23 k  done 8.77 k   wait 3        factor 50.0\n"
-        "generator  1.00 Mtokens/s    2.00 kpackets/s        made 24.0 k  rejected 35\n"
+        "generator  1.00 M tokens/s   2.00 k packets/s       made 24.0 k  rejected 35\n"
         "ring       [========            ] 44 %  starved 12       source waited 2.30 s\n"
         "arena      [======              ] 33 %  of 268 MB   bank 180 sessions\n"
         "balance    made 1.20 M = sent 1.20 M + dropped 1.01 k + in hand 8\n"
@@ -204,7 +204,7 @@ static void plain_line(void **state)
 	typical(&now, 12);
 	nssm_view_plain(text, sizeof text, &now, &before, 10);
 	assert_string_equal(text,
-	        "[0:12]  100 kpps  412 Mbps  sent 1.20 M  dropped 1.01 k  late p99 0 ns  1.00 Mtokens/s  "
+	        "[0:12]  100 kpps  412 Mbps  sent 1.20 M  dropped 1.01 k  late p99 0 ns  1.00 M tokens/s  "
 	        "ring 44 %  clones 1.23 k  lost 1.00 k (0.0834 %)");
 }
 

@@ -687,8 +687,8 @@ static void report(void **state)
 	expect("all                              3        200         14        20       66.7\n");
 	assert_null(strstr(text, "unused"));
 	expect("made 10000 = sent 9990 + dropped 10 (queue_full 7, link_down 3); left 4\n");
-	expect("in 0:02: captures: 20 flows, 100 packets/s; clone factor 50; out: 1000 flows, 5.00 k "
-	       "packets/s, 4.16 Mbit/s\n");
+	expect("captures: 20 flows, 100 packets/s; clone factor 50\n"
+	       "out: 1000 flows, 5.00 k packets/s, 4.16 Mbit/s, in 0:02\n");
 	expect("note: 2 flows whose contents");
 	expect("port 0, null0: 9990 packets out, 0 in\n");
 	assert_null(strstr(text, "back, "));
