@@ -133,7 +133,9 @@ static int open_model(struct run *r, struct nssm_err *err)
 
 static int load_weights(struct run *r, struct nssm_err *err)
 {
-	int rc = nssm_opt_kernels(&r->kern, r->conf, err);
+	int rc = nssm_opt_backend(r->conf, err);
+	if (rc == 0)
+		rc = nssm_opt_kernels(&r->kern, r->conf, err);
 	if (rc == 0)
 		rc = nssm_mamba2_open(&r->model, &r->card.cfg, r->kern, false, err);
 	if (rc == 0)

@@ -1,6 +1,7 @@
 #include "app/options.h"
 
 #include <sched.h>
+#include <string.h>
 
 int nssm_opt_threads(const struct nssm_conf *conf)
 {
@@ -17,6 +18,14 @@ int nssm_opt_kernels(const struct nssm_kernels **kern, const struct nssm_conf *c
 	*kern = nssm_kernels_get(level);
 	if (*kern == NULL)
 		return nssm_err_set(err, NSSM_EUNSUP, "--level %s: this CPU or build does not have it", level);
+	return 0;
+}
+
+int nssm_opt_backend(const struct nssm_conf *conf, struct nssm_err *err)
+{
+	const char *backend = nssm_conf_str(conf, NSSM_K_BACKEND);
+	if (strcmp(backend, "cuda") == 0)
+		return nssm_err_set(err, NSSM_EUNSUP, "--backend cuda: this build has no CUDA back end; expected auto or cpu");
 	return 0;
 }
 

@@ -10,6 +10,8 @@
 int nssm_opt_threads(const struct nssm_conf *conf);
 /* run.level. */
 int nssm_opt_kernels(const struct nssm_kernels **kern, const struct nssm_conf *conf, struct nssm_err *err);
+/* run.backend: an error if it is not there. */
+int nssm_opt_backend(const struct nssm_conf *conf, struct nssm_err *err);
 /* The model.* keys, for a vocabulary of V tokens. */
 int nssm_opt_mamba2(struct nssm_mamba2_cfg *cfg, const struct nssm_conf *conf, int V, struct nssm_err *err);
 

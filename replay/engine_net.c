@@ -21,20 +21,24 @@ static void receive(struct nssm_engine *e, uint32_t port, uint32_t queue, uint64
 {
 	void *m[NSSM_BURST];
 	const uint8_t *data[NSSM_BURST];
-	uint32_t len[NSSM_BURST], n;
+	uint32_t len[NSSM_BURST], n, n_traffic = 0;
 	uint8_t answer[ANSWER_BYTES];
 	struct nssm_neigh *neigh = e->cfg.neigh[port];
 	n = nssm_port_rx(e->cfg.port[port], queue, m, data, len, NSSM_BURST);
+	if (n == 0)
+		return;
 	for (uint32_t i = 0; i < n; i++) {
 		bool mine = false;
 		uint32_t k = neigh != NULL ? nssm_neigh_frame(neigh, data[i], len[i], now_ns, answer, &mine) : 0;
 		if (k > 0)
 			send_own(e, port, answer, k);
-		if (!mine && e->cfg.measure != NULL)
-			nssm_measure_received(e->cfg.measure, data[i], len[i], now_ns);
+		if (mine)
+			continue;
+		data[n_traffic] = data[i];
+		len[n_traffic++] = len[i];
 	}
-	if (n == 0)
-		return;
+	if (e->cfg.measure != NULL && n_traffic > 0)
+		nssm_measure_received_burst(e->cfg.measure, data, len, n_traffic, now_ns);
 	count(&e->n.port_received[port], n);
 	nssm_frames_put(e->cfg.frames, m, n);
 }
