@@ -30,7 +30,7 @@ json_t *nssm_json_key(const struct nssm_conf *c, enum nssm_key_id id)
 	const char *const *item;
 	size_t n;
 	json_t *list;
-	if (k->def == NULL && !nssm_conf_is_set(c, id))
+	if (k->def == NULL && k->type != NSSM_T_LIST && !nssm_conf_is_set(c, id))
 		return json_null();
 	switch (k->type) {
 	case NSSM_T_BOOL:
