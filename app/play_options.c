@@ -341,6 +341,20 @@ static int port_addrs(const struct job *j, uint8_t addr4[NSSM_PORTS_MAX][4],
 	return 0;
 }
 
+/* A clone with its router's own address would be taken for an attack. */
+static void keep_gateways_free(const struct job *j)
+{
+	const struct nssm_live_cfg *l = &j->cfg->live;
+	struct nssm_clone_cfg *k = &j->cfg->clone;
+	for (int port = 0; port < NSSM_PORTS_MAX; port++) {
+		struct nssm_pool *pool[2] = {k->clients, k->servers};
+		for (int side = 0; side < 2; side++) {
+			nssm_pool_remove(&pool[side][0], l->gateway4[port]);
+			nssm_pool_remove(&pool[side][1], l->gateway6[port]);
+		}
+	}
+}
+
 static int network(const struct job *j)
 {
 	struct nssm_live_cfg *l = &j->cfg->live;
@@ -359,6 +373,8 @@ static int network(const struct job *j)
 		rc = port_addrs(j, l->gateway4, l->gateway6, NSSM_K_GATEWAY);
 	if (rc == 0)
 		rc = port_addrs(j, l->self4, l->self6, NSSM_K_SELF);
+	if (rc == 0)
+		keep_gateways_free(j);
 	if (rc == 0)
 		rc = nets(j, j->cfg->client_nets, NSSM_K_CLIENT_NETS, NULL);
 	return rc != 0 ? rc : nets(j, j->cfg->server_nets, NSSM_K_SERVER_NETS, NULL);

@@ -41,6 +41,8 @@ struct nssm_pool {
 /* Adds "198.18.0.0/16", "2001:db8::/48" or a single address; the IP version must be the pool's (0: becomes it). Refused: host
  * bits set, addresses that no host has (multicast, broadcast, unspecified), and those that the pool has already. */
 int nssm_pool_add(struct nssm_pool *p, const char *text, struct nssm_err *err);
+/* Takes an address out again (a router's own, say); false: it has none such, or no room for another gap. */
+bool nssm_pool_remove(struct nssm_pool *p, const uint8_t *addr);
 void nssm_pool_addr(uint8_t addr[16], const struct nssm_pool *p, uint64_t number);
 /* The other way round; false: none of the pool's. addr has the pool's IP version: 4 or 16 bytes. */
 bool nssm_pool_number(uint64_t *number, const struct nssm_pool *p, const uint8_t *addr);

@@ -40,7 +40,8 @@ struct nssm_run {
 	atomic_uint_fast64_t paused_at; /* 0: goes */
 	atomic_int stop;                /* 0, 1: drain, 2: now */
 	atomic_bool source_done;        /* after its last block */
-	atomic_bool net_ready;          /* gateways are known */
+	atomic_bool net_known;          /* gateways have answered */
+	atomic_bool net_ready;          /* and frames go to them: packets may leave */
 	atomic_bool port_up[NSSM_PORTS_MAX]; /* as control sees the links */
 	atomic_uint rate_version;
 	struct nssm_rate rate;          /* under lock */

@@ -60,8 +60,8 @@ void engine_net_poll(struct nssm_engine *e)
 			send_own(e, p, ask, k);
 		resolved &= nssm_neigh_resolved(neigh);
 	}
-	if (resolved && !atomic_load_explicit(&e->cfg.run->net_ready, memory_order_relaxed))
-		atomic_store(&e->cfg.run->net_ready, true);
+	if (resolved && !atomic_load_explicit(&e->cfg.run->net_known, memory_order_relaxed))
+		atomic_store(&e->cfg.run->net_known, true);
 	if (e->cfg.measure != NULL)
 		nssm_measure_expire(e->cfg.measure, now);
 }

@@ -224,15 +224,18 @@ static int start(struct nssm_pipeline *p, struct nssm_err *err)
 	return 0;
 }
 
-/* Gateways that have answered: from now on frames go to them. */
+/* Gateways that have answered: from now on frames go to them. The first packet waits for that. */
 static void follow_gateways(struct nssm_pipeline *p)
 {
+	bool known = atomic_load(&p->run.net_known);
 	for (uint32_t side = 0; side < 2 && p->n_ports > 0; side++) {
 		struct nssm_neigh *n = p->neigh[side < p->n_ports ? side : p->n_ports - 1];
 		uint8_t mac[6];
 		if (n != NULL && (nssm_neigh_gateway(n, 4, mac) || nssm_neigh_gateway(n, 6, mac)))
 			nssm_cloner_set_next_hop(p->cloner, (int)side, mac);
 	}
+	if (known)
+		atomic_store(&p->run.net_ready, true);
 }
 
 /* A run that waits for a router that is not there would wait for ever. */

@@ -118,6 +118,40 @@ int nssm_pool_add(struct nssm_pool *p, const char *text, struct nssm_err *err)
 	return 0;
 }
 
+bool nssm_pool_remove(struct nssm_pool *p, const uint8_t *addr)
+{
+	uint64_t number;
+	if (!nssm_pool_number(&number, p, addr))
+		return false;
+	uint32_t i = 0;
+	while (number - p->net[i].first >= p->net[i].n)
+		i++;
+	uint64_t before = number - p->net[i].first, behind = p->net[i].n - before - 1;
+	bool split = before > 0 && behind > 0;
+	if (split && p->n_nets == NSSM_POOL_NETS_MAX)
+		return false;
+	if (split) {
+		memmove(&p->net[i + 1], &p->net[i], (p->n_nets - i) * sizeof p->net[0]);
+		p->net[i++].n = before;
+		p->n_nets++;
+	}
+	if (behind > 0) {
+		add(p->net[i].base, p->ip_version, before + 1);
+		p->net[i].n = behind;
+	} else if (before > 0) {
+		p->net[i].n = before;
+	} else {
+		p->n_nets--;
+		memmove(&p->net[i], &p->net[i + 1], (p->n_nets - i) * sizeof p->net[0]);
+	}
+	p->n_addrs = 0;
+	for (i = 0; i < p->n_nets; i++) {
+		p->net[i].first = p->n_addrs;
+		p->n_addrs += p->net[i].n;
+	}
+	return true;
+}
+
 void nssm_pool_addr(uint8_t addr[16], const struct nssm_pool *p, uint64_t number)
 {
 	assert(number < p->n_addrs);

@@ -529,6 +529,16 @@ static void network(void **state)
 	assert_true(cfg.live.measure && cfg.live.signature && cfg.live.measure_wait_ns == 10000000 &&
 	            !cfg.live.answer);
 
+	/* No clone gets a router's address. */
+	uint64_t number;
+	good("--clones 2 --gateway 0:198.18.0.1 --gateway 1:198.19.0.9 --gateway 0:[2001:2:0:1::5]" TO);
+	assert_int_equal(cfg.clone.clients[0].n_addrs, 65533);
+	assert_int_equal(cfg.clone.servers[0].n_addrs, 65533);
+	assert_false(nssm_pool_number(&number, &cfg.clone.clients[0], (const uint8_t[]){198, 18, 0, 1}));
+	assert_false(nssm_pool_number(&number, &cfg.clone.servers[0], (const uint8_t[]){198, 19, 0, 9}));
+	assert_int_equal(cfg.clone.clients[1].n_nets, 2);
+	assert_int_equal(cfg.clone.servers[1].n_nets, 1);
+
 	bad("--gateway 10.0.0.1 --gateway 10.0.0.2 --gateway 10.0.0.3" TO,
 	        "--gateway: expected one for each port, found another for port 1: '10.0.0.3'");
 	bad("--gateway 0:10.0.0.1 --gateway 0:10.0.0.2" TO,
