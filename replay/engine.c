@@ -9,6 +9,7 @@
 
 #define TICK_NS        2000000u /* sinks are looked after this often */
 #define GAP_NS         5000u    /* no two readings of the clock are further apart, unless the thread was not running */
+#define GAUGE_TURNS    64u
 #define VIRTUAL_BURSTS 64       /* a turn in virtual time */
 
 uint64_t engine_now(const struct nssm_engine *e)
@@ -231,11 +232,12 @@ int nssm_engine_turn(
 		e->idle_ns = 0;
 	if (rc == 0)
 		rc = tick_sinks(e, err);
-	gauges(e);
 	if (rc != 0)
 		return rc;
 	bool ended = e->over ? now || e->n_staged == 0 : source_done && engine_in_idle(e) && all_played(e);
 	*state = ended ? NSSM_ENGINE_DONE : worked ? NSSM_ENGINE_GOES : NSSM_ENGINE_WAITS;
+	if (e->n_turns++ % GAUGE_TURNS == 0 || *state != NSSM_ENGINE_GOES)
+		gauges(e);
 	if (*wake_ns != UINT64_MAX && !is_virtual(e))
 		*wake_ns += atomic_load_explicit(&e->cfg.run->t0_ns, memory_order_relaxed);
 	return 0;

@@ -88,7 +88,6 @@ static void stage(struct nssm_engine *e, uint32_t idx, const struct nssm_rec *re
 		.rec = rec,
 		.play = idx,
 		.port = e->cfg.n_ports > 1 ? side_of(rec) : 0};
-	__builtin_prefetch(nssm_rec_head(rec));
 	p->staged++;
 	e->n_taken++;
 }
@@ -153,15 +152,33 @@ static bool take_one(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, 
 	return true;
 }
 
+/* Plays that come next are fetched while the burst before them is on its way, and then their records. */
+static void fetch_plays(struct nssm_engine *e)
+{
+	e->n_soon = nssm_wheel_ahead(e->wheel, e->soon, SOON);
+	for (uint32_t i = 0; i < e->n_soon; i++)
+		if (e->soon[i] < e->cfg.plays_max)
+			__builtin_prefetch(&e->play[e->soon[i]], 1);
+}
+
+static void fetch_records(const struct nssm_engine *e)
+{
+	for (uint32_t i = 0; i < e->n_soon; i++) {
+		const struct nssm_rec *rec = e->soon[i] < e->cfg.plays_max ? e->play[e->soon[i]].rec : NULL;
+		if (rec == NULL)
+			continue;
+		__builtin_prefetch(rec);
+		__builtin_prefetch(nssm_rec_head(rec));
+	}
+}
+
 static int gather(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, struct nssm_err *err)
 {
 	int rc = 0;
-	uint32_t ahead[NSSM_BURST], n = nssm_wheel_ahead(e->wheel, ahead, NSSM_BURST);
-	for (uint32_t i = 0; i < n; i++)
-		if (ahead[i] < e->cfg.plays_max)
-			__builtin_prefetch(&e->play[ahead[i]]);
+	fetch_records(e);
 	while (e->n_staged < NSSM_BURST && !e->over && take_one(e, now_ns, wake_ns, err, &rc))
 		;
+	fetch_plays(e);
 	return rc;
 }
 
@@ -407,6 +424,7 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 		l->sent_bytes += s->wirelen;
 		l->cut += e->cfg.pipe->snaplen > 0 && s->len > e->cfg.pipe->snaplen;
 		if (e->sched.rate.kind != NSSM_RATE_TOP || e->sched.capped)
+			if (e->sched.rate.kind != NSSM_RATE_TOP) /* at top speed nothing has a time to be late for */
 			nssm_hist_add(&e->n.late, sent_at > s->due_ns ? sent_at - s->due_ns : 0);
 	} else {
 		t->dropped[s->outcome - STAGED_DROPPED]++;

@@ -14,6 +14,7 @@
 #include "replay/wheel.h"
 
 #define NO_PLAY UINT32_MAX
+#define SOON    8u
 
 /* Where a play stands. */
 enum play_state {
@@ -126,9 +127,10 @@ struct nssm_engine {
 	struct staged staged[NSSM_BURST];
 	uint32_t n_staged, n_rendered; /* taken from the wheel; of these, written as frames */
 	uint32_t n_handed;       /* of these, given to the sinks */
+	uint32_t soon[SOON], n_soon; /* plays that come next, as far as the wheel knows */
 	uint64_t n_taken, max_packets; /* from the wheel; this engine's share of the limit */
 	uint64_t stuck_since;    /* clock, while a port takes nothing; 0: it does */
-	uint64_t paused_since, next_tick_ns, idle_ns;
+	uint64_t paused_since, next_tick_ns, idle_ns, n_turns;
 	uint8_t *own;            /* frames' memory without ports: [NSSM_BURST][own_frame_bytes] */
 	uint32_t own_frame_bytes;
 	uint8_t own_free[NSSM_BURST], n_own_free;
