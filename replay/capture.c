@@ -197,6 +197,12 @@ static int pick_link(struct nssm_capture *c, struct nssm_err *err)
 
 int nssm_capture_open(struct nssm_capture **cp, const char *path, struct nssm_err *err)
 {
+	return nssm_capture_open_idle(cp, path, NULL, err);
+}
+
+int nssm_capture_open_idle(
+        struct nssm_capture **cp, const char *path, const struct nssm_capture_idle *idle, struct nssm_err *err)
+{
 	*cp = NULL;
 	struct nssm_capture *c = calloc(1, sizeof *c);
 	if (c == NULL)
@@ -204,7 +210,7 @@ int nssm_capture_open(struct nssm_capture **cp, const char *path, struct nssm_er
 	name_set(c->name, path, "stdin");
 	c->state = 1;
 	FILE *f = NULL;
-	int rc = nssm_capture_stream_open(&c->stream, &f, path, c->name, err);
+	int rc = nssm_capture_stream_open(&c->stream, &f, path, c->name, idle, err);
 	if (rc != 0)
 		goto fail;
 	char why[PCAP_ERRBUF_SIZE] = "";

@@ -49,8 +49,15 @@ struct nssm_capture_info {
 	uint64_t read_bytes;      /* bytes of file_bytes read, for progress; 0 where unknown (pipes) */
 };
 
-/* path "-": stdin. */
+/* path "-": stdin. A pipe's packets are given as soon as they are there whole. */
 int nssm_capture_open(struct nssm_capture **c, const char *path, struct nssm_err *err);
+/* For what cannot wait for a pipe: idle is called before waiting for more bytes of it, and again every 50 ms. Not 0: reading ends
+ * with NSSM_EINTR. */
+struct nssm_capture_idle {
+	int (*idle)(void *ctx);
+	void *ctx;
+};
+int nssm_capture_open_idle(struct nssm_capture **c, const char *path, const struct nssm_capture_idle *idle, struct nssm_err *err);
 /* 1: *pkt is the next packet (data valid until the next call); 0: end of file; < 0: error. End and error stay. */
 int nssm_capture_next(struct nssm_capture *c, struct nssm_pkt *pkt, struct nssm_err *err);
 const struct nssm_capture_info *nssm_capture_info(const struct nssm_capture *c);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,23 +10,34 @@
 #include <zlib.h>
 
 #define FILE_BUF (256u << 10)
-#define GZ_BUF   (64u << 10)
+#define IN_BUF   (64u << 10)
+#define IDLE_MS  50
 
 enum { KIND_UNKNOWN, KIND_CLASSIC, KIND_PCAPNG };
 #define MAGIC_NS  0xa1b23c4du
 #define BLOCK_SHB 0x0a0d0d0au /* the same in either byte order */
 #define BLOCK_IDB 1u
 
+enum { FORM_UNKNOWN, FORM_PLAIN, FORM_GZ };
+
 struct nssm_capture_stream {
-	gzFile gz;
+	int fd;
 	const char *name;
+	struct nssm_capture_idle idle;
 	uint64_t pos;     /* uncompressed bytes given */
-	uint64_t raw_pos; /* bytes read from the file; 0 for pipes */
+	uint64_t raw_pos; /* bytes read from fd */
 	uint64_t file_bytes;
 	bool regular;
-	char error[160]; /* "" while all is well; else what came before it may still be in the buffer */
-	int code;        /* of error */
-	bool failed;     /* the reader met the error */
+
+	/* Read and not yet given, or not yet inflated. */
+	int form;
+	uint32_t in_at, in_end;
+	bool eof;
+	z_stream z;
+	bool z_open, between; /* behind the end of a gz member */
+	char error[160];      /* "" while all is well; else what came before it may still be in the buffer */
+	int code;             /* of error */
+	bool failed;          /* the reader met the error */
 
 	/* What the bytes say, gathered as they pass. */
 	int kind;
@@ -37,6 +49,7 @@ struct nssm_capture_stream {
 	uint64_t block_len;
 	uint32_t n_ifaces;
 
+	uint8_t in[IN_BUF];
 	char buf[FILE_BUF];
 };
 
@@ -101,7 +114,6 @@ static bool see_pcapng(struct nssm_capture_stream *s, const uint8_t *p, size_t n
 	return true;
 }
 
-/* The first read asks for more than a magic: less is a file that ends there. */
 static bool see(struct nssm_capture_stream *s, uint8_t *p, size_t n)
 {
 	if (s->pos == 0 && n >= 4)
@@ -113,6 +125,129 @@ static bool see(struct nssm_capture_stream *s, uint8_t *p, size_t n)
 	return true;
 }
 
+/* --- bytes as they are in the file ------------------------------------------------------------------------------ */
+
+/* False: s->error is set. */
+static bool fail_with(struct nssm_capture_stream *s, int code, const char *what, const char *why)
+{
+	s->code = code;
+	snprintf(s->error, sizeof s->error, "%s%.120s", what, why);
+	return false;
+}
+
+/* A pipe may give nothing for as long as it likes: whoever reads has other things to do, and may want to end. */
+static bool wait_for_bytes(struct nssm_capture_stream *s)
+{
+	struct pollfd p = {.fd = s->fd, .events = POLLIN};
+	int ms = s->idle.idle != NULL ? 0 : -1;
+	for (;;) {
+		int n = poll(&p, 1, ms);
+		if (n > 0)
+			return true;
+		if (n < 0 && errno != EINTR)
+			return fail_with(s, NSSM_EIO, "cannot wait for it: ", strerror(errno));
+		if (s->idle.idle == NULL)
+			continue;
+		if (s->idle.idle(s->idle.ctx) != 0)
+			return fail_with(s, NSSM_EINTR, "stopped", "");
+		ms = IDLE_MS;
+	}
+}
+
+/* Bytes read, 0 at the end; < 0: s->error is set. Of a pipe what there is, which may be less than n. */
+static ssize_t read_raw(struct nssm_capture_stream *s, void *dst, size_t n)
+{
+	ssize_t got;
+	do {
+		if (!s->regular && !wait_for_bytes(s))
+			return -1;
+		got = read(s->fd, dst, n);
+	} while (got < 0 && (errno == EINTR || errno == EAGAIN));
+	if (got < 0)
+		fail_with(s, NSSM_EIO, "read error: ", strerror(errno));
+	else
+		s->raw_pos += (uint64_t)got;
+	s->eof |= got == 0;
+	return got;
+}
+
+/* At least n bytes in s->in, unless the end comes before. */
+static bool have(struct nssm_capture_stream *s, uint32_t n)
+{
+	while (s->in_end - s->in_at < n && !s->eof) {
+		memmove(s->in, s->in + s->in_at, s->in_end - s->in_at);
+		s->in_end -= s->in_at;
+		s->in_at = 0;
+		ssize_t got = read_raw(s, s->in + s->in_end, IN_BUF - s->in_end);
+		if (got < 0)
+			return false;
+		s->in_end += (uint32_t)got;
+	}
+	return true;
+}
+
+static bool at_gz(const struct nssm_capture_stream *s)
+{
+	return s->in_end - s->in_at >= 2 && s->in[s->in_at] == 0x1f && s->in[s->in_at + 1] == 0x8b;
+}
+
+static ssize_t read_plain(struct nssm_capture_stream *s, void *dst, size_t n)
+{
+	size_t k = s->in_end - s->in_at;
+	if (k == 0)
+		return s->eof ? 0 : read_raw(s, dst, n);
+	k = k < n ? k : n;
+	memcpy(dst, s->in + s->in_at, k);
+	s->in_at += (uint32_t)k;
+	return (ssize_t)k;
+}
+
+static ssize_t fail_gz(struct nssm_capture_stream *s, const char *why)
+{
+	s->code = NSSM_EFORMAT;
+	snprintf(s->error, sizeof s->error, "gz stream broken at its byte %llu: %.100s",
+	        (unsigned long long)(s->raw_pos - (s->in_end - s->in_at)), why);
+	return -1;
+}
+
+/* One member after the other; what follows the last and is none is left alone, as gzip does. */
+static ssize_t read_gz(struct nssm_capture_stream *s, void *dst, size_t n)
+{
+	for (;;) {
+		if (!have(s, s->between ? 2 : 1))
+			return -1;
+		if (s->between && !at_gz(s))
+			return 0;
+		if (s->between && inflateReset(&s->z) != Z_OK)
+			return fail_gz(s, "zlib's state");
+		s->between = false;
+		if (s->in_at == s->in_end)
+			return fail_gz(s, "it ends too early");
+		s->z.next_in = s->in + s->in_at;
+		s->z.avail_in = s->in_end - s->in_at;
+		s->z.next_out = dst;
+		s->z.avail_out = (uInt)n;
+		int rc = inflate(&s->z, Z_NO_FLUSH);
+		s->in_at = s->in_end - s->z.avail_in;
+		s->between = rc == Z_STREAM_END;
+		if (s->z.avail_out < n)
+			return (ssize_t)(n - s->z.avail_out);
+		if (rc != Z_OK && rc != Z_STREAM_END && rc != Z_BUF_ERROR)
+			return fail_gz(s, s->z.msg != NULL ? s->z.msg : zError(rc));
+	}
+}
+
+static bool pick_form(struct nssm_capture_stream *s)
+{
+	if (!have(s, 2))
+		return false;
+	s->form = at_gz(s) ? FORM_GZ : FORM_PLAIN;
+	s->z_open = s->form == FORM_GZ && inflateInit2(&s->z, 16 + MAX_WBITS) == Z_OK;
+	return s->form == FORM_PLAIN || s->z_open || fail_with(s, NSSM_ENOMEM, "no memory for zlib", "");
+}
+
+/* --- bytes as libpcap sees them ------------------------------------------------------------------------------- */
+
 static ssize_t fail_read(struct nssm_capture_stream *s)
 {
 	s->failed = true;
@@ -123,32 +258,18 @@ static ssize_t fail_read(struct nssm_capture_stream *s)
 static ssize_t stream_read(void *cookie, char *dst, size_t n)
 {
 	struct nssm_capture_stream *s = cookie;
-	if (s->error[0] != '\0')
+	n = n < FILE_BUF ? n : FILE_BUF;
+	if (s->error[0] != '\0' || (s->form == FORM_UNKNOWN && !pick_form(s)))
 		return fail_read(s);
-	errno = 0;
-	int got = gzread(s->gz, dst, n < FILE_BUF ? (unsigned)n : FILE_BUF);
-	if (got <= 0 || (size_t)got < n) {
-		int z = Z_OK;
-		const char *why = gzerror(s->gz, &z);
-		s->code = z == Z_ERRNO ? NSSM_EIO : NSSM_EFORMAT;
-		/* A short read that is no end is an error after what was read: zlib gives a gz cut in the
-		 * middle so. */
-		if (z == Z_ERRNO)
-			snprintf(s->error, sizeof s->error, "read error: %s", strerror(errno));
-		else if (z != Z_OK && z != Z_STREAM_END)
-			snprintf(s->error, sizeof s->error, "gz stream broken at its byte %lld: %.100s",
-			        (long long)gzoffset(s->gz), z == Z_BUF_ERROR ? "it ends too early" : why);
-		if (got < 0 || (got == 0 && s->error[0] != '\0'))
-			return fail_read(s);
-	}
+	ssize_t got = s->form == FORM_GZ ? read_gz(s, dst, n) : read_plain(s, dst, n);
+	if (got < 0)
+		return fail_read(s);
 	if (got > 0 && !see(s, (uint8_t *)dst, (size_t)got)) {
 		s->code = NSSM_EFORMAT;
 		snprintf(s->error, sizeof s->error, "more than %d interfaces", NSSM_CAPTURE_IFACES_MAX);
 		return fail_read(s);
 	}
 	s->pos += (uint64_t)got;
-	z_off_t off = s->regular ? gzoffset(s->gz) : 0;
-	s->raw_pos = off > 0 ? (uint64_t)off : 0;
 	return got;
 }
 
@@ -164,8 +285,8 @@ static int stream_seek(void *cookie, off64_t *pos, int whence)
 	return 0;
 }
 
-int nssm_capture_stream_open(
-        struct nssm_capture_stream **sp, FILE **f, const char *path, const char *name, struct nssm_err *err)
+int nssm_capture_stream_open(struct nssm_capture_stream **sp, FILE **f, const char *path, const char *name,
+        const struct nssm_capture_idle *idle, struct nssm_err *err)
 {
 	struct nssm_capture_stream *s = calloc(1, sizeof *s);
 	*sp = s;
@@ -173,11 +294,14 @@ int nssm_capture_stream_open(
 	if (s == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for a read buffer", name);
 	s->name = name;
-	int fd = strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
-	                                : open(path, O_RDONLY | O_CLOEXEC);
+	if (idle != NULL)
+		s->idle = *idle;
+	/* A FIFO that nobody writes yet is waited for like one that gives nothing. */
+	s->fd = strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
+	                               : open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	struct stat st;
 	int rc;
-	if (fd < 0 || fstat(fd, &st) != 0) {
+	if (s->fd < 0 || fstat(s->fd, &st) != 0) {
 		rc = nssm_err_set(err, NSSM_EIO, "%s: cannot open: %s", name, strerror(errno));
 		goto fail;
 	}
@@ -187,13 +311,6 @@ int nssm_capture_stream_open(
 	}
 	s->regular = S_ISREG(st.st_mode);
 	s->file_bytes = s->regular ? (uint64_t)st.st_size : 0;
-	/* gzdopen reads gz where the first bytes say so, anything else as it is; pipes too. */
-	s->gz = gzdopen(fd, "r");
-	if (s->gz == NULL || gzbuffer(s->gz, GZ_BUF) != 0) {
-		rc = nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for zlib", name);
-		goto fail;
-	}
-	fd = -1;
 	*f = fopencookie(s, "r", (cookie_io_functions_t){.read = stream_read, .seek = stream_seek});
 	if (*f == NULL) {
 		rc = nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for a stream", name);
@@ -202,8 +319,6 @@ int nssm_capture_stream_open(
 	setvbuf(*f, s->buf, _IOFBF, sizeof s->buf);
 	return 0;
 fail:
-	if (fd >= 0 && s->gz == NULL)
-		close(fd);
 	nssm_capture_stream_close(sp);
 	return rc;
 }
@@ -212,8 +327,10 @@ void nssm_capture_stream_close(struct nssm_capture_stream **sp)
 {
 	if (*sp == NULL)
 		return;
-	if ((*sp)->gz != NULL)
-		gzclose((*sp)->gz);
+	if ((*sp)->z_open)
+		inflateEnd(&(*sp)->z);
+	if ((*sp)->fd >= 0)
+		close((*sp)->fd);
 	free(*sp);
 	*sp = NULL;
 }
@@ -233,7 +350,7 @@ uint64_t nssm_capture_stream_tell(const struct nssm_capture_stream *s, FILE *f)
 
 uint64_t nssm_capture_stream_read_bytes(const struct nssm_capture_stream *s)
 {
-	return s->raw_pos;
+	return s->regular ? s->raw_pos - (s->in_end - s->in_at) : 0;
 }
 
 bool nssm_capture_stream_classic(const struct nssm_capture_stream *s)
@@ -244,7 +361,7 @@ bool nssm_capture_stream_classic(const struct nssm_capture_stream *s)
 void nssm_capture_stream_info(const struct nssm_capture_stream *s, struct nssm_capture_info *info)
 {
 	info->file_bytes = s->file_bytes;
-	info->gz = gzdirect(s->gz) == 0;
+	info->gz = s->form == FORM_GZ;
 	if (s->kind == KIND_CLASSIC) {
 		info->ns = s->ns;
 		info->snaplen = s->snaplen;

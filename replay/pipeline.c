@@ -89,9 +89,9 @@ int nssm_pipeline_open(struct nssm_pipeline **pp, const struct nssm_pipeline_cfg
 	p->line_bps = cfg->live.line_bps;
 	p->clock0_ns = nssm_now_ns();
 	if (cfg->reader != NULL) {
-		for (uint32_t i = 0; i < cfg->reader->n_paths; i++)
-			p->slow_source |= strcmp(cfg->reader->path[i], "-") == 0;
-		rc = nssm_reader_open(&p->reader, cfg->reader, err);
+		struct nssm_reader_cfg reader = *cfg->reader;
+		reader.idle = (struct nssm_capture_idle){pipeline_source_idle, p};
+		rc = nssm_reader_open(&p->reader, &reader, err);
 	}
 	if (rc == 0)
 		rc = open_labels(p, err);
@@ -298,8 +298,12 @@ static void settle_with_sink(struct nssm_pipeline *p)
 static int finish(struct nssm_pipeline *p, int rc, struct nssm_err *err)
 {
 	struct nssm_err why = {0};
-	for (uint32_t e = 0; e < p->n_engines; e++)
+	for (uint32_t e = 0; e < p->n_engines; e++) {
+		/* What was read last and never handed over is left, too. */
+		if (p->out[e].filling != NULL && nssm_ring_put(p->out[e].in, p->out[e].filling))
+			p->out[e].filling = NULL;
 		keep_first(&rc, err, nssm_engine_finish(p->out[e].engine, &why), &why);
+	}
 	bool whole = rc == 0 || rc == NSSM_EINTR || p->live;
 	for (uint32_t i = 0; whole && i < p->n_sinks; i++)
 		keep_first(&rc, err, nssm_sink_finish(p->sink[i], &why), &why);
@@ -441,6 +445,8 @@ void nssm_pipeline_stats(struct nssm_pipeline *p, struct nssm_stats *s)
 	snprintf(s->source, sizeof s->source, "%s", p->cfg.source_name != NULL ? p->cfg.source_name : "");
 	for (uint32_t e = 0; e < p->n_engines; e++)
 		nssm_counters_add(&s->all, nssm_engine_counters(p->out[e].engine));
+	if (atomic_load(&p->ended))
+		s->all.left += p->n_unplaced;
 	source_stats(p, s);
 	port_stats(p, s);
 	s->measuring = p->measure != NULL;

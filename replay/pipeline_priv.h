@@ -50,7 +50,8 @@ struct nssm_pipeline {
 	/* Sessions that a generator has open, + 1, by engine: [n_engines * n_credits]; run.credit beside it is what the wire has seen. */
 	atomic_uint_fast64_t *credit;
 	uint32_t n_credits, next_credit;
-	bool slow_source; /* stdin, a pipe */
+	uint64_t read_ns;    /* stream time of the last packet that was read */
+	uint64_t n_unplaced; /* read when the run was over: 1 or 0 */
 
 	struct nssm_sink *sink[SINKS_MAX];
 	uint32_t n_sinks;
@@ -82,6 +83,8 @@ int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err);
 int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err);
 /* The source's thread. */
 void *pipeline_source(void *ctx);
+/* Called in it while a pipe gives nothing: what was read goes out. Not 0: the run is over. */
+int pipeline_source_idle(void *ctx);
 /* Generator: may a lane go on? */
 bool pipeline_ready(void *ctx, uint64_t session, uint64_t packets_made);
 

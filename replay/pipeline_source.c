@@ -204,6 +204,12 @@ static bool add_frame(struct nssm_pipeline *p, uint32_t engine, const struct nss
 	return true;
 }
 
+int pipeline_source_idle(void *ctx)
+{
+	struct nssm_pipeline *p = ctx;
+	return stopped(p) || !flush(p, p->read_ns, nssm_reader_done_below(p->reader), false);
+}
+
 /* One pass over all captures. 0: done, 1: stopped. */
 static int pass(struct nssm_pipeline *p, uint64_t shift_ns, uint64_t *n_sessions, struct nssm_err *err)
 {
@@ -212,18 +218,18 @@ static int pass(struct nssm_pipeline *p, uint64_t shift_ns, uint64_t *n_sessions
 	uint32_t n = 0;
 	int rc;
 	while ((rc = nssm_reader_next(p->reader, &k, err)) == 1) {
-		if (stopped(p))
-			return 1;
 		uint32_t engine = p->cfg.reader->n_shards > 1 ? k.shard : (uint32_t)(k.session % p->n_engines);
 		struct nssm_block *b = p->out[engine].filling;
-		if (b != NULL && b->used + sizeof(struct nssm_block_frame) + k.len + 8 > NSSM_BLOCK_BYTES &&
-			!flush(p, k.t_ns + shift_ns, nssm_reader_done_below(p->reader), p->n_engines > 1))
+		bool full = b != NULL && b->used + sizeof(struct nssm_block_frame) + k.len + 8 > NSSM_BLOCK_BYTES;
+		if (stopped(p) || (full && !flush(p, k.t_ns + shift_ns, nssm_reader_done_below(p->reader), p->n_engines > 1)) ||
+			!add_frame(p, engine, &k, shift_ns)) {
+			p->n_unplaced = 1;
 			return 1;
-		if (!add_frame(p, engine, &k, shift_ns))
-			return 1;
+		}
+		p->read_ns = k.t_ns + shift_ns;
 		*n_sessions = k.session + 1 > *n_sessions ? k.session + 1 : *n_sessions;
 		b = p->out[engine].filling;
-		if ((++n & 15) == 0 || p->slow_source)
+		if ((++n & 15) == 0)
 			now = nssm_now_ns();
 		if (b->n < FLUSH_FRAMES && b->used < FLUSH_BYTES && now - flushed < FLUSH_NS)
 			continue;
@@ -231,7 +237,7 @@ static int pass(struct nssm_pipeline *p, uint64_t shift_ns, uint64_t *n_sessions
 			return 1;
 		flushed = now;
 	}
-	return rc;
+	return rc == NSSM_EINTR ? 1 : rc;
 }
 
 static int run_captures(struct nssm_pipeline *p, struct nssm_err *err)

@@ -252,7 +252,7 @@ static int over(struct nssm_reader *r, struct nssm_feed *f, int got, const struc
 	nssm_feed_close(r, f);
 	if (got == 0)
 		return 0;
-	if (!r->cfg.keep_going || got == NSSM_ENOMEM) {
+	if (!r->cfg.keep_going || got == NSSM_ENOMEM || got == NSSM_EINTR) {
 		r->last = *why;
 		return got;
 	}

@@ -32,6 +32,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "replay/capture.h"
 #include "replay/session.h"
 #include "replay/stats.h"
 
@@ -51,6 +52,7 @@ struct nssm_reader_cfg {
 	const char *label;       /* NULL: none */
 	const char *labels_csv;  /* NULL: none */
 	uint64_t max_packets;    /* of the run, all passes together; 0: all */
+	struct nssm_capture_idle idle; /* while a pipe gives nothing; zeros: reading waits for as long as it takes */
 };
 
 /* One packet; seq 0 is a session's first. t_ns is since the pass's first packet; start_ns: the session's first packet's. */

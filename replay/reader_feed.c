@@ -270,7 +270,7 @@ int nssm_feed_open(struct nssm_reader *r, struct nssm_feed *f, uint32_t file, st
 	        .sessions_cap = f->sessions_cap,
 	        .lowest = UINT64_MAX,
 	};
-	int rc = nssm_capture_open(&f->capture, r->cfg.path[file], err);
+	int rc = nssm_capture_open_idle(&f->capture, r->cfg.path[file], &r->cfg.idle, err);
 	if (rc == 0)
 		rc = nssm_splitter_open(&f->splitter, &r->cfg.split, err);
 	return rc != 0 ? rc : nssm_feed_fetch(r, f, err);
