@@ -143,6 +143,22 @@ bool engine_play_begin(struct nssm_engine *e, struct nssm_tape *t, uint32_t clon
 	return true;
 }
 
+/* The record of at_ns may have come too late. A model's session goes on from now; a capture's times stay, and what is late goes out at
+ * once until it has caught up: there the time without a packet to send is counted. Returns when the record plays. */
+static uint64_t starved(struct nssm_engine *e, struct play *p, uint64_t at_ns)
+{
+	uint64_t now = engine_stream_now(e), from = is_model(e) || e->starved_to_ns < at_ns ? at_ns : e->starved_to_ns;
+	if (at_ns >= now)
+		return at_ns;
+	count(&e->n.starved, 1);
+	count(&e->n.starved_ns, now - from);
+	e->starved_to_ns = now;
+	if (!is_model(e))
+		return at_ns;
+	p->base_ns += now - at_ns;
+	return now;
+}
+
 void engine_play_wake(struct nssm_engine *e, uint32_t idx)
 {
 	struct play *p = &e->play[idx];
@@ -154,15 +170,8 @@ void engine_play_wake(struct nssm_engine *e, uint32_t idx)
 		return;
 	}
 	uint64_t at = play_at(p, rec);
-	if (!is_virtual(e) && e->began && is_model(e)) {
-		uint64_t now = engine_stream_now(e);
-		if (at < now) {
-			p->base_ns += now - at;
-			count(&e->n.starved, 1);
-			count(&e->n.starved_ns, now - at);
-			at = now;
-		}
-	}
+	if (!is_virtual(e) && e->began)
+		at = starved(e, p, at);
 	p->rec = rec;
 	p->state = PLAY_WHEEL;
 	nssm_wheel_add(e->wheel, idx, at, play_tie(p));

@@ -86,6 +86,7 @@ struct nssm_engine {
 	struct nssm_sched sched;
 	unsigned rate_version;
 	uint64_t pos_ns;         /* stream time of the last packet taken from the wheel */
+	uint64_t starved_to_ns;  /* captures: stream time up to which starved_ns counts */
 	bool began;              /* something has been taken */
 	bool draining, over;
 
