@@ -6,7 +6,6 @@ import csv
 import ctypes
 import json
 import os
-import select
 import shutil
 import signal
 import socket
