@@ -9,11 +9,13 @@
 #include "app/json_text.h"
 #include "app/options.h"
 #include "app/play.h"
+#include "app/play_options.h"
 #include "model/checkpoint.h"
 #include "model/generator.h"
 #include "replay/capture.h"
 
 #define DEFAULT_MAX_TOKENS 1000000
+#define LIVE_BLOCK_PACKETS 4
 
 struct run {
 	struct nssm_conf *conf;
@@ -233,6 +235,11 @@ static void generator_options(struct run *r)
 		g->max_tokens = DEFAULT_MAX_TOKENS;
 	g->sessions_per_s = nssm_conf_float(c, NSSM_K_ARRIVALS);
 	g->n_lanes = (int)nssm_conf_int(c, NSSM_K_LANES);
+	if (nssm_play_is_live(&r->play.cfg)) {
+		/* A wire waits for the first packets; and sessions that are far ahead of it make room for others. */
+		g->block_packets = LIVE_BLOCK_PACKETS;
+		g->n_parked_max = g->n_lanes;
+	}
 	g->n_threads = generator_threads(r);
 	g->sampler = (struct nssm_sampler_cfg){.temperature = (float)nssm_conf_float(c, NSSM_K_TEMPERATURE),
 	        .top_k = (int)nssm_conf_int(c, NSSM_K_TOP_K),

@@ -87,6 +87,7 @@ struct run {
 	int V, window;
 	size_t mask_bytes;
 	bool pkt_closes;
+	uint32_t block_packets;
 	uint64_t prompt_pkt;
 	unsigned stops_before;
 	atomic_int code; /* first failure; every worker ends when it sees it */
@@ -272,7 +273,7 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 	uint16_t token = nssm_sample(
 	        logits, r->V, &r->cfg->sampler, legal, l->recent, l->n_recent, &l->rng, w->sample_scratch);
 	enum nssm_end_reason end = take(r, l, token);
-	if (end != NSSM_END_NONE || l->n_buf == BLOCK_TOKENS || l->n_buf_pkt == BLOCK_PACKETS) {
+	if (end != NSSM_END_NONE || l->n_buf == BLOCK_TOKENS || l->n_buf_pkt == r->block_packets) {
 		hand_out(r, l, end);
 		l->waits = end == NSSM_END_NONE && !ready(r, l);
 	}
@@ -492,6 +493,7 @@ int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_m
 	        .window = cfg->sampler.repetition_penalty != 1 ? cfg->sampler.repetition_window : 0,
 	        .mask_bytes = nssm_codec_mask_bytes(&card->codec),
 	        .pkt_closes = nssm_codec_pkt_closes(&card->codec),
+	        .block_packets = cfg->block_packets > 0 ? cfg->block_packets : BLOCK_PACKETS,
 	        .stops_before = atomic_load(&stops),
 	        .next = cfg->first_session,
 	        .end = cfg->n_sessions == UINT64_MAX ? UINT64_MAX : cfg->first_session + cfg->n_sessions};

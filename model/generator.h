@@ -52,6 +52,7 @@ struct nssm_generator_cfg {
 	double sessions_per_s;        /* Poisson arrivals, session 0 at time 0; 0: all at time 0 */
 	int n_lanes;                  /* >= 1; no more are used than there are sessions */
 	int n_threads;                /* >= 1; no more are used than there are lanes */
+	uint32_t block_packets;       /* most packets a block: fewer are there sooner; 0: 64 */
 	struct nssm_sampler_cfg sampler;
 	const uint16_t *prompt;       /* tokens after the label that every session starts with; NULL: none */
 	size_t n_prompt;
