@@ -10,7 +10,7 @@
  *          lost.
  * Window : a sent frame waits for its match for `timeout_ns`, then it is lost; one that comes later is matched all the same, taken
  *          back from lost and counted (late). A match that comes again is a duplicate.
- * Counts : remembered = matched + lost + waiting, in all and for each label. What has no key (not IP, Neighbor Discovery) is
+ * Counts : remembered = matched + lost + waiting, in all and for each label. What has no key (not IP, Neighbor Discovery, link-local) is
  *          neither remembered nor counted when it comes. unmatched: came, but is none of those remembered (in all only).
  * Reordering: RFC 4737 type-P-reordered, within a flow and direction: matched after one of its flow that was sent later. Flows
  *          are told apart by 16 bits of a hash of label, addresses, protocol and ports as sent.

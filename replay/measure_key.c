@@ -51,10 +51,25 @@ static void put64(uint8_t *p, uint64_t v)
 
 /* --- headers --- */
 
+/* To all on the link, or from or to an address of the link only (RFC 919, 7; RFC 5771, 4; RFC 3927, 7). */
+static bool stays_on_link4(const uint8_t *ip)
+{
+	uint32_t src = get16(ip + 12), dst = get16(ip + 16);
+	bool all_ones = dst == 0xffff && get16(ip + 18) == 0xffff, local_group = dst == 0xe000 && ip[18] == 0;
+	return all_ones || local_group || src == 0xa9fe || dst == 0xa9fe;
+}
+
+/* The same of IPv6 (RFC 4291, 2.5.6 and 2.7). */
+static bool stays_on_link6(const uint8_t *ip)
+{
+	bool local_group = ip[24] == 0xff && (ip[25] & 15) <= 2;
+	return local_group || (get16(ip + 8) & 0xffc0) == 0xfe80 || (get16(ip + 24) & 0xffc0) == 0xfe80;
+}
+
 static bool view_ip4(struct nssm_view *v, const uint8_t *frame, uint32_t len)
 {
 	const uint8_t *ip = frame + v->l3_off;
-	if (v->l3_off + IP4_LEN > len || ip[0] >> 4 != 4)
+	if (v->l3_off + IP4_LEN > len || ip[0] >> 4 != 4 || stays_on_link4(ip))
 		return false;
 	uint32_t hlen = (ip[0] & 15u) * 4, total = get16(ip + 2), frag = get16(ip + 6);
 	/* 0: left to the card by segmentation offload. */
@@ -75,7 +90,7 @@ static bool view_ip4(struct nssm_view *v, const uint8_t *frame, uint32_t len)
 static bool view_ip6(struct nssm_view *v, const uint8_t *frame, uint32_t len)
 {
 	const uint8_t *ip = frame + v->l3_off;
-	if (v->l3_off + IP6_LEN > len || ip[0] >> 4 != 6)
+	if (v->l3_off + IP6_LEN > len || ip[0] >> 4 != 6 || stays_on_link6(ip))
 		return false;
 	uint32_t payload = get16(ip + 4), off = v->l3_off + IP6_LEN;
 	uint32_t end = payload != 0 ? off + payload : len; /* 0: a jumbogram, or offload as above */

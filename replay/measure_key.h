@@ -3,7 +3,8 @@
  * Key    : IP protocol, fragment offset, payload length, TCP seq, ack and flags without ECN or ICMP type, code and (echo) sequence,
  *          and the first 64 bytes of payload; of ICMP errors no payload, as a NAT translates the packet inside. Not in it: MACs, VLAN tags,
  *          IP version and header (addresses, TTL, DSCP, ID, options), ports, checksums, TCP window and options.
- * Not    : ARP and whatever is not IP, Neighbor Discovery, what is cut inside its transport header: these have no key.
+ * Not    : ARP and whatever is not IP, Neighbor Discovery, what no router passes on (link-local addresses and groups, broadcast), what
+ *          is cut inside its transport header: these have no key.
  * Checked: tests/test_measure.c, tests/fuzz/fuzz_measure.c                                                                    */
 #ifndef NSSM_MEASURE_KEY_H
 #define NSSM_MEASURE_KEY_H

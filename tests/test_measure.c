@@ -168,6 +168,37 @@ static void test_no_key(void **state)
 	f = make(&s);
 	sent(m, &f, 0, 0, 1);
 	assert_false(received(m, &f, 1));
+	/* What stays on its link, and what is next to it. */
+	static const struct {
+		int ip;
+		bool key;
+		uint8_t src[2], dst[4];
+	} scope[] = {
+	        {4, false, {10, 0}, {255, 255, 255, 255}},
+	        {4, true, {10, 0}, {255, 255, 255, 254}},
+	        {4, false, {10, 0}, {224, 0, 0, 251}},
+	        {4, true, {10, 0}, {224, 0, 1, 251}},
+	        {4, true, {10, 0}, {239, 255, 255, 250}},
+	        {4, false, {169, 254}, {10, 0, 0, 1}},
+	        {4, false, {10, 0}, {169, 254, 1, 1}},
+	        {4, true, {169, 253}, {169, 255, 1, 1}},
+	        {6, false, {0x20, 1}, {0xff, 0x02}},
+	        {6, false, {0x20, 1}, {0xff, 0x11}},
+	        {6, true, {0x20, 1}, {0xff, 0x05}},
+	        {6, false, {0xfe, 0x80}, {0x20, 1}},
+	        {6, false, {0x20, 1}, {0xfe, 0xbf}},
+	        {6, true, {0xfe, 0xc0}, {0xfe, 0x7f}},
+	};
+	uint64_t n = 0;
+	for (size_t i = 0; i < sizeof scope / sizeof scope[0]; i++) {
+		s = (struct spec){.ip = scope[i].ip, .proto = UDP, .n_payload = 40};
+		f = make(&s);
+		memcpy(f.data + (s.ip == 4 ? 26 : 22), scope[i].src, 2);
+		memcpy(f.data + (s.ip == 4 ? 30 : 38), scope[i].dst, s.ip == 4 ? 4 : 2);
+		sent(m, &f, 0, 0, 1);
+		assert_int_equal(received(m, &f, 1), scope[i].key);
+		n += scope[i].key;
+	}
 	static const struct {
 		uint8_t off, value;
 	} wrong[] = {{14, 0x44}, {14, 0x55}, {17, 19}, {14 + 20 + 12, 0x40}, {14 + 20 + 12, 0xf0}};
@@ -178,13 +209,12 @@ static void test_no_key(void **state)
 		sent(m, &f, 0, 0, 1);
 		assert_false(received(m, &f, 1));
 	}
-	expect(m, (struct counts){0});
+	expect(m, (struct counts){.matched = n});
 	/* Cut at every byte: known from the end of the transport header on. */
 	static const struct spec whole[] = {
 	        {.ip = 4, .proto = TCP, .flags = ACK, .n_payload = 30, .n_tcp_options = 12},
 	        {.ip = 6, .proto = UDP, .n_payload = 30, .n_options = 16, .n_tags = 1},
 	        {.ip = 4, .proto = ICMP, .flags = 8, .n_payload = 30}};
-	uint64_t n = 0;
 	for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++) {
 		f = make(&whole[i]);
 		uint32_t len = f.len;
