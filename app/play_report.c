@@ -182,6 +182,20 @@ static void print_back(FILE *f, const char *name, const struct nssm_measure_coun
 		        span(b, nssm_hist_quantile(&m->latency, 0.99)), span(c, m->latency.max_ns));
 }
 
+static void print_backs(FILE *f, const struct nssm_pipeline *p, const struct nssm_stats *s)
+{
+	uint32_t n = 0;
+	for (uint32_t l = 0; l < nssm_pipeline_n_labels(p); l++) {
+		const struct nssm_measure_counters *m = nssm_pipeline_label_measured(p, l);
+		if (m != NULL && m->matched + m->lost > 0 && n++ < LABELS_SHOWN)
+			print_back(f, nssm_pipeline_label(p, l), m);
+	}
+	if (n > LABELS_SHOWN)
+		fprintf(f, "… and %" PRIu32 " more; --manifest has them all\n", n - LABELS_SHOWN);
+	if (n != 1)
+		print_back(f, "all", &s->back);
+}
+
 /* What a user should know before trusting the figures above; each only if it happened. */
 static void print_notes(FILE *f, const struct nssm_counters *c)
 {
@@ -234,14 +248,8 @@ void nssm_play_report(FILE *f, const struct nssm_play *p, const struct nssm_play
 	print_speed(f, p, s);
 	if (s->live)
 		print_late(f, &s->all.late);
-	if (s->measuring) {
-		for (uint32_t l = 0; l < nssm_pipeline_n_labels(r->pipeline); l++) {
-			const struct nssm_measure_counters *m = nssm_pipeline_label_measured(r->pipeline, l);
-			if (m != NULL && m->matched + m->lost > 0)
-				print_back(f, nssm_pipeline_label(r->pipeline, l), m);
-		}
-		print_back(f, "all", &s->back);
-	}
+	if (s->measuring)
+		print_backs(f, r->pipeline, s);
 	print_notes(f, &s->all);
 	if (r->end != NSSM_PLAY_FAILED)
 		print_outputs(f, &p->cfg, s, all.sessions);
