@@ -154,8 +154,9 @@ static void print_speed(FILE *f, const struct nssm_play *p, const struct nssm_st
 		fprintf(f, "%s tokens/s, ", nssm_human(b, nssm_per_s(s->src.tokens, t)));
 	fprintf(f, "%" PRIu64 " flows, %s packets/s; clone factor %.3g\n", c->session_flows,
 	        nssm_human(d, nssm_per_s(c->session_packets, t)), nssm_clone_factor(c));
-	fprintf(f, "out: %" PRIu64 " flows, %s packets/s, %sbit/s, in %s\n", c->flows_begun,
-	        nssm_human(e, nssm_per_s(c->sent, t)), nssm_human(g, nssm_l2_bps(c->sent_bytes, c->sent, t)),
+	nssm_human(g, nssm_l2_bps(c->sent_bytes, c->sent, t));
+	fprintf(f, "out: %" PRIu64 " flows, %s packets/s, %s%sbit/s, in %s\n", c->flows_begun,
+	        nssm_human(e, nssm_per_s(c->sent, t)), g, strchr(g, ' ') != NULL ? "" : " ",
 	        nssm_hms(a, s->elapsed_s));
 }
 
