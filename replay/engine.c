@@ -278,6 +278,14 @@ int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 		e->block = NULL;
 	}
 	left += e->has_frame;
+	/* Sessions that did not come to their end. */
+	for (uint32_t i = 0; i <= e->stream_mask; i++) {
+		const struct nssm_tape *t = e->stream[i].tape;
+		if (t == NULL || t->finished)
+			continue;
+		e->label[t->label_idx].flows += t->n_flows;
+		count(&e->n.session_flows, t->n_flows);
+	}
 	set(&e->n.left, left);
 	return rc;
 }

@@ -92,7 +92,6 @@ static int finish(struct nssm_engine *e, uint64_t session, enum nssm_end_reason 
 	l->flows += t->n_flows;
 	count(&e->n.sessions_done, 1);
 	count(&e->n.session_flows, t->n_flows);
-	count(&e->n.flows_begun, idx != NO_PLAY ? t->n_flows : 0);
 	count(&e->n.untracked, t->n_untracked);
 	for (const struct nssm_flow *f = t->flows; f != NULL; f = f->next)
 		count(&e->n.opaque_flows, f->opaque != NSSM_OPAQUE_NONE);

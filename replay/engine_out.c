@@ -381,7 +381,7 @@ static void measure(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns)
 /* --- what became of them --- */
 
 struct tally {
-	uint64_t sent, bytes, session_packets;
+	uint64_t sent, bytes, session_packets, flows;
 	uint64_t port_sent[NSSM_PORTS_MAX], port_bytes[NSSM_PORTS_MAX], dropped[NSSM_DROP_N];
 };
 
@@ -423,8 +423,8 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 		l->sent++;
 		l->sent_bytes += s->wirelen;
 		l->cut += e->cfg.pipe->snaplen > 0 && s->len > e->cfg.pipe->snaplen;
+		/* At top speed nothing has a time to be late for, unless a cap gives it one. */
 		if (e->sched.rate.kind != NSSM_RATE_TOP || e->sched.capped)
-			if (e->sched.rate.kind != NSSM_RATE_TOP) /* at top speed nothing has a time to be late for */
 			nssm_hist_add(&e->n.late, sent_at > s->due_ns ? sent_at - s->due_ns : 0);
 	} else {
 		t->dropped[s->outcome - STAGED_DROPPED]++;
@@ -437,6 +437,7 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 	if (s->data != NULL && s->data >= e->own && s->data < e->own + (size_t)NSSM_BURST * e->own_frame_bytes)
 		e->own_free[e->n_own_free++] = s->own;
 	t->session_packets += p->first;
+	t->flows += (s->rec->flags & NSSM_REC_OPENS) != 0;
 	count_row(e, s, epoch(e, sent_at));
 	p->staged--;
 	p->n_done++;
@@ -479,6 +480,7 @@ static int settle_all(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns, st
 	count(&e->n.sent, t.sent);
 	count(&e->n.sent_bytes, t.bytes);
 	count(&e->n.session_packets, t.session_packets);
+	count(&e->n.flows_begun, t.flows);
 	for (uint32_t p = 0; p < e->cfg.n_ports; p++) {
 		count(&e->n.port_sent[p], t.port_sent[p]);
 		count(&e->n.port_bytes[p], t.port_bytes[p]);

@@ -130,7 +130,6 @@ bool engine_play_begin(struct nssm_engine *e, struct nssm_tape *t, uint32_t clon
 	if (clone > 0)
 		count(&e->n.clones_begun, 1);
 	set(&e->n.clones_alive, e->n_alive);
-	count(&e->n.flows_begun, t->finished ? t->n_flows : 0);
 	count(&e->n.folded, e->slot != NULL && folds(e, t));
 	if (t->first != NULL) {
 		p->rec = t->first;

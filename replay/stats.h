@@ -28,7 +28,7 @@ struct nssm_counters {
 	uint64_t session_packets;                 /* those sessions' packets that were made: "model packets" */
 	uint64_t session_flows;
 	uint64_t clones_begun, clones_done, clones_alive, clones_waiting; /* waiting: no free slot */
-	uint64_t flows_begun;                     /* all plays */
+	uint64_t flows_begun;                     /* all plays: flows of which a packet was made */
 	uint64_t starved;            /* times a session's next packet was not there in time */
 	uint64_t starved_ns;
 	uint64_t time_back;          /* packets of a capture whose stamp went back; sent in file order */

@@ -268,7 +268,7 @@ static void fill_rec(
 	        .csum_off = l->csum_off};
 }
 
-static void count(struct nssm_tape *t, const struct nssm_rec *rec, const uint8_t *frame)
+static void count(struct nssm_tape *t, struct nssm_rec *rec, const uint8_t *frame)
 {
 	t->n_packets++;
 	t->n_bytes += rec->wirelen;
@@ -276,8 +276,10 @@ static void count(struct nssm_tape *t, const struct nssm_rec *rec, const uint8_t
 	struct nssm_flow *f = rec->flow;
 	if (f == NULL)
 		return;
-	if (f->n_packets[0] + f->n_packets[1] == 0)
+	if (f->n_packets[0] + f->n_packets[1] == 0) {
 		f->first_ns = rec->t_ns;
+		rec->flags |= NSSM_REC_OPENS;
+	}
 	f->last_ns = rec->t_ns;
 	if (f->n_packets[rec->dir] == 0) {
 		static const uint8_t zeros[6] = {0};

@@ -106,6 +106,7 @@ _Static_assert(sizeof(struct nssm_rec) == 64, "a record's head is one cache line
 
 #define NSSM_REC_PORTS  1u /* l4_off points to source and destination port */
 #define NSSM_REC_PSEUDO 2u /* the checksum at csum_off covers the addresses */
+#define NSSM_REC_OPENS  8u /* the first packet of its flow */
 #define NSSM_REC_ROUTED 4u /* not the destination, though: it is a hop of a routing header */
 
 enum nssm_rec_kind { NSSM_REC_OTHER, NSSM_REC_ARP, NSSM_REC_IP, NSSM_REC_TCP, NSSM_REC_UDP, NSSM_REC_ICMP, NSSM_REC_FRAGMENT };

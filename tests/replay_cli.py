@@ -200,8 +200,11 @@ class Replay(unittest.TestCase):
         all_of_it = self.to_file(WEB)
         got = self.to_file(WEB, "--limit", 10)
         self.assertEqual(got, all_of_it[:10])
-        got = self.to_file(DNS, "--loop", 0, "--limit", 1000)
+        # Flows count once a packet of theirs is out, however far ahead the capture was read.
+        got = self.to_file(DNS, "--loop", 0, "--limit", 1000, "--truth", self.at("t.csv"), "--manifest", self.at("m.json"))
         self.assertEqual(len(got), 1000)
+        with open(self.at("m.json"), encoding="utf-8") as m, open(self.at("t.csv"), encoding="utf-8") as t:
+            self.assertEqual(json.load(m)["counts"]["flows"], len(list(csv.DictReader(t))))
         middle = (all_of_it[-1][0] - all_of_it[0][0]) // 2
         got = self.to_file(WEB, "--duration", f"{middle}ns")
         self.assertEqual(got, [p for p in all_of_it if p[0] - all_of_it[0][0] <= middle])
