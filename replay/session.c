@@ -349,8 +349,9 @@ static int client_session(
 
 bool nssm_split_server_port(uint16_t port)
 {
+	/* DHCP's clients have a port below 1024, too (RFC 2131, section 4.1; RFC 8415, section 7.2). */
 	if (port < 1024)
-		return true;
+		return port != 68 && port != 546;
 	for (size_t i = 0; i < sizeof SERVER_PORTS / sizeof SERVER_PORTS[0]; i++)
 		if (SERVER_PORTS[i] == port)
 			return true;

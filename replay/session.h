@@ -8,8 +8,8 @@
  * client   : all flows of one client address are one session, numbered by first appearance, finished at the end. The
  *            client of a TCP/UDP flow is
  *              1. who sent a SYN without ACK, or was sent a SYN with ACK (also on a known flow: a port used again);
- *              2. else, at a flow's first packet: the end without a server's port, if the other end has one (below 1024
- *                 or in session.c's table);
+ *              2. else, at a flow's first packet: the end without a server's port, if the other end has one (below 1024,
+ *                 but for DHCP's clients, or in session.c's table);
  *              3. else who sent the flow's first packet.
  *            Other IP packets (ICMP, later fragments, unreadable transport headers) go to the session of their source,
  *            else of their destination, if that is a client already, else to none (n_unassigned). What is not IP belongs

@@ -120,7 +120,7 @@ struct nssm_tape {
 	uint32_t n_endpoints, n_flows;
 	uint32_t n_clients[2], n_servers[2]; /* endpoints by role for IPv4, IPv6 */
 	uint32_t n_fixed;
-	uint32_t max_sockets;  /* of one client endpoint */
+	uint32_t max_sockets;  /* of one endpoint whose ports are numbered: a client, or a server that opens flows to servers */
 	uint64_t n_packets, n_bytes;
 	uint64_t n_untracked;
 	uint64_t duration_ns;  /* t_ns of the last packet */

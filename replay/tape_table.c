@@ -172,7 +172,7 @@ uint32_t nssm_table_socket(
 	r->owner = e;
 	uint32_t number = e->n_sockets++;
 	r->obj = (void *)(uintptr_t)number;
-	if (e->role == NSSM_ROLE_CLIENT && e->n_sockets > t->max_sockets)
+	if (e->n_sockets > t->max_sockets)
 		t->max_sockets = e->n_sockets;
 	return number;
 }

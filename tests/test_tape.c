@@ -267,6 +267,8 @@ static void test_initiator(void **state)
 	assert_true(is_end(tcp(7, 50000, 8, 50001, U_ACK)->flow, 0, 7, 50000));
 	assert_true(is_end(tcp(9, 53, 10, 443, U_ACK)->flow, 0, 9, 53));
 	assert_true(is_end(udp(11, 53, 12, 5000)->flow, 0, 12, 5000));
+	assert_true(is_end(udp(13, 67, 14, 68)->flow, 0, 14, 68)); /* DHCP: the router is no client */
+	assert_int_equal(udp(14, 5000, 13, 53)->flow->port_rule[1], NSSM_PORT_KEPT);
 	const struct nssm_rec *r = udp(11, 53, 12, 5000);
 	assert_int_equal(r->dir, 1);
 	assert_int_equal(r->kind, NSSM_REC_UDP);
@@ -287,6 +289,9 @@ static void test_roles_and_sockets(void **state)
 	assert_int_equal(d->socket[0], 0);
 	assert_int_equal(a->end[0]->n_sockets, 5); /* 22 and 8080 too, which others connect to */
 	assert_int_equal(R.tape->max_sockets, 5);
+	for (uint16_t port = 5001; port < 5006; port++)
+		tcp(2, port, 4, 25, U_SYN);
+	assert_int_equal(R.tape->max_sockets, 6); /* a server that opens flows has its block, too */
 	assert_int_equal(e->end[0]->role, NSSM_ROLE_SERVER); /* by its first flow */
 	assert_int_equal(e->end[1]->role, NSSM_ROLE_SERVER);
 	assert_int_equal(e->port_rule[0], NSSM_PORT_SERVER);
