@@ -16,6 +16,12 @@ struct nssm_decode {
 	bool has_frame, has_packet;
 };
 
+/* Others read while this thread counts. */
+static void add(uint64_t *c, uint64_t n)
+{
+	__atomic_store_n(c, *c + n, __ATOMIC_RELAXED);
+}
+
 const char *nssm_end_name(enum nssm_end_reason end)
 {
 	static const char *const name[NSSM_END_N] = {"none", "eot", "packets", "tokens", "stopped"};
@@ -73,30 +79,31 @@ static bool take(struct nssm_decode *d, enum nssm_dec_event ev, const struct nss
 {
 	if (ev != NSSM_DEC_PACKET && ev != NSSM_DEC_REJECT)
 		return false;
-	s->made++;
+	add(&s->made, 1);
 	wait_gap(d, f, ev == NSSM_DEC_PACKET);
 	*t_ns = d->t_ns;
 	if (ev == NSSM_DEC_REJECT) {
 		assert(f->reason > NSSM_PKT_OK && f->reason < NSSM_PKT_N_REASONS);
-		s->rejected[f->reason]++;
+		add(&s->rejected[f->reason], 1);
 		return false;
 	}
-	s->packets++;
-	s->bytes += f->len;
+	add(&s->packets, 1);
+	add(&s->bytes, f->len);
 	for (int b = 0; b < NSSM_REPAIR_N_BITS; b++)
-		s->repaired[b] += f->repaired >> b & 1;
+		if (f->repaired >> b & 1)
+			add(&s->repaired[b], 1);
 	return true;
 }
 
 int nssm_decode_next(struct nssm_decode *d, const uint16_t **token, const uint16_t *end, struct nssm_frame *f,
         uint64_t *t_ns, struct nssm_label_stats *s)
 {
-	while (*token < end) {
-		s->tokens++;
-		if (take(d, nssm_decoder_token(d->dec, *(*token)++, f), f, t_ns, s))
-			return 1;
-	}
-	return 0;
+	const uint16_t *from = *token;
+	bool whole = false;
+	while (!whole && *token < end)
+		whole = take(d, nssm_decoder_token(d->dec, *(*token)++, f), f, t_ns, s);
+	add(&s->tokens, (uint64_t)(*token - from));
+	return whole;
 }
 
 int nssm_decode_flush(

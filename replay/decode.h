@@ -22,7 +22,7 @@
 /* "eot", "packets", "tokens", "stopped" */
 const char *nssm_end_name(enum nssm_end_reason end);
 
-/* What one label's sessions came to. */
+/* What one label's sessions came to. One thread counts (relaxed stores), others may read. */
 struct nssm_label_stats {
 	uint64_t sessions, flows, tokens;
 	uint64_t made;                        /* of the source: packets + all rejected */

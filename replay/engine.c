@@ -8,6 +8,7 @@
 #include "replay/engine_priv.h"
 
 #define TICK_NS        2000000u /* sinks are looked after this often */
+#define FLUSH_NS       1000000000u
 #define GAP_NS         5000u    /* no two readings of the clock are further apart, unless the thread was not running */
 #define GAUGE_TURNS    64u
 #define VIRTUAL_BURSTS 64       /* a turn in virtual time */
@@ -29,7 +30,7 @@ void engine_watch_gap(struct nssm_engine *e, uint64_t now_ns)
 
 uint64_t engine_stream_now(const struct nssm_engine *e)
 {
-	uint64_t now = nssm_sched_stream_at(&e->sched, engine_now(e));
+	uint64_t now = nssm_sched_stream_at(&e->sched, e->paused_since != 0 ? e->paused_since : engine_now(e));
 	return now > e->pos_ns ? now : e->pos_ns;
 }
 
@@ -44,8 +45,10 @@ static int tables_open(struct nssm_engine *e, struct nssm_err *err)
 	e->stream = calloc(n, sizeof *e->stream);
 	e->label = calloc(e->cfg.n_labels > 0 ? e->cfg.n_labels : 1, sizeof *e->label);
 	e->decode = calloc(e->cfg.n_decodes > 0 ? e->cfg.n_decodes : 1, sizeof *e->decode);
-	e->credit_owner = malloc((e->cfg.n_credits > 0 ? e->cfg.n_credits : 1) * sizeof *e->credit_owner);
-	if (e->stream == NULL || e->label == NULL || e->decode == NULL || e->credit_owner == NULL)
+	uint32_t n_credits = e->cfg.n_credits > 0 ? e->cfg.n_credits : 1;
+	e->credit_owner = malloc(n_credits * sizeof *e->credit_owner);
+	e->credit_seen = calloc(n_credits, sizeof *e->credit_seen);
+	if (e->stream == NULL || e->label == NULL || e->decode == NULL || e->credit_owner == NULL || e->credit_seen == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %u sessions at a time", n);
 	for (uint32_t i = 0; i < e->cfg.n_credits; i++)
 		e->credit_owner[i] = NO_PLAY;
@@ -84,18 +87,15 @@ int nssm_engine_open(struct nssm_engine **ep, const struct nssm_engine_cfg *cfg,
 	if (rc == 0)
 		rc = engine_plays_open(e, err);
 	if (rc == 0)
+		rc = engine_plan_open(e, err);
+	if (rc == 0)
 		rc = engine_out_open(e, err);
 	if (rc != 0) {
 		nssm_engine_close(ep);
 		return rc;
 	}
-	const struct nssm_pipeline_cfg *pipe = cfg->pipe;
-	e->max_packets = pipe->max_packets / cfg->n_engines + (cfg->idx < pipe->max_packets % cfg->n_engines);
-	e->over = pipe->max_packets > 0 && e->max_packets == 0;
-	/* Nothing is planned where each session plays once, as it comes, and where a model's clones follow their session. */
-	e->plan_over = !cfg->keep || (is_model(e) && pipe->mode == NSSM_PLAY_COUNT);
 	if (is_virtual(e) && (is_model(e) || !cfg->keep)) {
-		nssm_wheel_add(e->wheel, e->id_source, 0, UINT64_MAX);
+		nssm_wheel_add(e->wheel, e->id_source, 0, source_tie(e));
 		e->source_in_wheel = true;
 	}
 	return 0;
@@ -107,6 +107,7 @@ void nssm_engine_close(struct nssm_engine **ep)
 	if (e == NULL)
 		return;
 	engine_out_close(e);
+	engine_plan_close(e);
 	engine_plays_close(e);
 	for (uint32_t i = 0; e->stream != NULL && i <= e->stream_mask; i++)
 		if (e->stream[i].tape != NULL)
@@ -121,27 +122,38 @@ void nssm_engine_close(struct nssm_engine **ep)
 	free(e->label);
 	free(e->decode);
 	free(e->credit_owner);
+	free(e->credit_seen);
 	free(e);
 	*ep = NULL;
 }
 
 /* --- the turn --- */
 
+static void resume(struct nssm_engine *e, uint64_t now)
+{
+	uint64_t by = now - e->paused_since;
+	e->paused_since = 0;
+	nssm_sched_shift(&e->sched, by);
+	/* What a port has been offered stays late. */
+	for (uint32_t i = e->n_handed; i < e->n_staged; i++)
+		e->staged[i].due_ns += by;
+}
+
 /* A pause moves everything that is still to come; a new rate holds from now on. */
 static int steer(struct nssm_engine *e, bool *paused, struct nssm_err *err)
 {
 	struct nssm_run *run = e->cfg.run;
-	*paused = false;
+	/* What is under way at the end is not held up. */
+	*paused = !is_virtual(e) && !e->over && atomic_load_explicit(&run->paused_at, memory_order_relaxed) != 0;
 	if (is_virtual(e) || !e->began)
 		return 0;
-	*paused = atomic_load_explicit(&run->paused_at, memory_order_relaxed) != 0;
-	uint64_t now = engine_now(e);
+	uint64_t now = engine_now(e), duration = e->cfg.pipe->duration_ns;
+	if (duration > 0 && now >= duration)
+		e->over = true; /* also if no packet comes */
 	if (*paused && e->paused_since == 0)
 		e->paused_since = now > 0 ? now : 1;
-	if (!*paused && e->paused_since != 0) {
-		nssm_sched_shift(&e->sched, now - e->paused_since);
-		e->paused_since = 0;
-	}
+	if (!*paused && e->paused_since != 0)
+		resume(e, now);
 	unsigned version = atomic_load_explicit(&run->rate_version, memory_order_acquire);
 	if (*paused || version == e->rate_version)
 		return 0;
@@ -152,23 +164,43 @@ static int steer(struct nssm_engine *e, bool *paused, struct nssm_err *err)
 	return nssm_sched_change(&e->sched, &rate, now, e->pos_ns, err);
 }
 
-static int tick_sinks(struct nssm_engine *e, struct nssm_err *err)
+static void lock_outputs(struct nssm_engine *e)
 {
-	if (e->cfg.idx != 0 || e->cfg.n_sinks == 0)
+	if (e->cfg.n_engines > 1)
+		pthread_mutex_lock(&e->cfg.run->lock);
+}
+
+static void unlock_outputs(struct nssm_engine *e)
+{
+	if (e->cfg.n_engines > 1)
+		pthread_mutex_unlock(&e->cfg.run->lock);
+}
+
+static int tick_outputs(struct nssm_engine *e, struct nssm_err *err)
+{
+	if (e->cfg.idx != 0 || (e->cfg.n_sinks == 0 && e->cfg.truth == NULL))
 		return 0;
 	uint64_t now = nssm_now_ns();
 	if (now < e->next_tick_ns)
 		return 0;
 	e->next_tick_ns = now + TICK_NS;
 	int rc = 0;
-	bool lock = e->cfg.n_engines > 1;
-	if (lock)
-		pthread_mutex_lock(&e->cfg.run->lock);
+	lock_outputs(e);
 	for (uint32_t i = 0; rc == 0 && i < e->cfg.n_sinks; i++)
 		rc = nssm_sink_tick(e->cfg.sink[i], now, err);
-	if (lock)
-		pthread_mutex_unlock(&e->cfg.run->lock);
+	if (rc == 0 && e->cfg.truth != NULL && !is_virtual(e) && now >= e->next_flush_ns) {
+		e->next_flush_ns = now + FLUSH_NS;
+		rc = nssm_truth_flush(e->cfg.truth, err);
+	}
+	unlock_outputs(e);
 	return rc;
+}
+
+/* A session that is not playing yet gets little further ahead when this is set, so that those that play find room. */
+static bool is_tight(const struct nssm_engine *e)
+{
+	uint32_t own = e->cfg.plays_max - e->clones_max, n = e->cfg.plays_max - e->n_spare - e->n_clones_open;
+	return nssm_arena_left(e->arena) < nssm_arena_stats(e->arena)->chunks / 8 || n > own - own / 4;
 }
 
 static void gauges(struct nssm_engine *e)
@@ -179,22 +211,25 @@ static void gauges(struct nssm_engine *e)
 	set(&e->n.spilled_bytes, a->spill_used_max);
 	set(&e->n.ring_used, nssm_ring_count(e->cfg.in));
 	set(&e->n.ring_size, nssm_ring_size(e->cfg.in));
+	if (e->cfg.run->tight != NULL)
+		atomic_store_explicit(&e->cfg.run->tight[e->cfg.idx], is_tight(e), memory_order_relaxed);
+}
+
+static bool no_plays(const struct nssm_engine *e)
+{
+	return e->n_spare == e->cfg.plays_max && e->n_pending == 0;
 }
 
 /* After the source's end, when its last block has been taken. */
 static int source_ended(struct nssm_engine *e, struct nssm_err *err)
 {
-	if (e->cfg.keep && !is_model(e) && !e->plan_ready)
+	int rc = engine_end_streams(e, err);
+	if (rc == 0 && e->cfg.keep && !is_model(e) && !e->plan_ready)
 		return engine_plan(e, err);
 	/* A plan that waits for a session to keep waits for nothing now. */
-	if (e->cfg.keep && is_model(e) && e->n_kept == 0)
+	if (e->cfg.keep && is_model(e) && e->n_kept == 0 && no_plays(e))
 		e->plan_over = true;
-	return 0;
-}
-
-static bool all_played(const struct nssm_engine *e)
-{
-	return e->plan_over && e->n_alive == 0 && e->n_staged == 0;
+	return rc;
 }
 
 static bool stop_asked(struct nssm_engine *e)
@@ -202,11 +237,19 @@ static bool stop_asked(struct nssm_engine *e)
 	int stop = atomic_load_explicit(&e->cfg.run->stop, memory_order_relaxed);
 	if (stop == 0)
 		return false;
-	e->plan_over = true;
 	/* What a model has begun is written to its end, in virtual time; a wire does not wait for that. */
 	if (stop > 1 || !is_virtual(e) || !is_model(e))
 		e->over = true;
+	else
+		e->left += engine_plan_stop(e);
 	return stop > 1;
+}
+
+/* A limit that other engines reached. */
+static bool limit_reached(const struct nssm_engine *e)
+{
+	uint64_t max = e->cfg.pipe->max_packets;
+	return max > 0 && e->cfg.n_engines > 1 && atomic_load_explicit(&e->cfg.run->n_taken, memory_order_relaxed) >= max;
 }
 
 int nssm_engine_turn(
@@ -216,10 +259,11 @@ int nssm_engine_turn(
 	/* Asked before the ring is looked at: what was put in before it said so is seen. */
 	bool source_done = atomic_load_explicit(&e->cfg.run->source_done, memory_order_acquire);
 	*wake_ns = UINT64_MAX;
+	e->over |= limit_reached(e);
 	int rc = steer(e, &paused, err);
 	if (rc == 0 && !e->over)
 		rc = engine_take_blocks(e, err);
-	if (rc == 0 && source_done && engine_in_idle(e))
+	if (rc == 0 && !e->over && source_done && engine_in_idle(e))
 		rc = source_ended(e, err);
 	engine_net_poll(e);
 	int bursts = is_virtual(e) ? VIRTUAL_BURSTS : 1;
@@ -230,11 +274,14 @@ int nssm_engine_turn(
 	}
 	if (worked)
 		e->idle_ns = 0;
+	if (rc == 0 && !e->over)
+		rc = engine_check_stuck(e, worked, err);
 	if (rc == 0)
-		rc = tick_sinks(e, err);
+		rc = tick_outputs(e, err);
 	if (rc != 0)
 		return rc;
-	bool ended = e->over ? now || e->n_staged == 0 : source_done && engine_in_idle(e) && all_played(e);
+	bool played = source_done && engine_in_idle(e) && e->plan_over && no_plays(e);
+	bool ended = e->over ? now || e->n_staged == 0 : played && e->n_staged == 0;
 	*state = ended ? NSSM_ENGINE_DONE : worked ? NSSM_ENGINE_GOES : NSSM_ENGINE_WAITS;
 	if (e->n_turns++ % GAUGE_TURNS == 0 || *state != NSSM_ENGINE_GOES)
 		gauges(e);
@@ -252,15 +299,40 @@ void nssm_engine_note_cpu(struct nssm_engine *e)
 		set(&e->n.cpu_ns, (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec);
 }
 
-void nssm_engine_listen(struct nssm_engine *e)
+/* Blocks that nobody will play: the source must not wait for them. */
+static void discard_blocks(struct nssm_engine *e)
 {
+	while (e->block != NULL || (e->block = nssm_ring_get(e->cfg.in)) != NULL) {
+		if (e->block->kind == NSSM_BLOCK_FRAMES)
+			e->left += e->block->n - e->block_n;
+		e->block_n = 0;
+		(void)nssm_ring_put(e->cfg.back, e->block);
+		e->block = NULL;
+	}
+}
+
+int nssm_engine_listen(struct nssm_engine *e, struct nssm_err *err)
+{
+	discard_blocks(e);
 	engine_net_poll(e);
+	return tick_outputs(e, err);
 }
 
 int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 {
-	uint64_t left = 0;
 	int rc = 0;
+	e->closing = true;
+	discard_blocks(e);
+	uint64_t left = e->left + e->has_frame + engine_plan_stop(e);
+	/* Sessions that did not come to their end. Captures that are kept are not played while they are read. */
+	for (uint32_t i = 0; i <= e->stream_mask; i++) {
+		const struct nssm_tape *t = e->stream[i].tape;
+		if (t == NULL)
+			continue;
+		left += e->stream[i].play == NO_PLAY ? t->n_packets : 0;
+		count(&e->label[t->label_idx].flows, t->n_flows);
+		count(&e->n.session_flows, t->n_flows);
+	}
 	for (uint32_t i = 0; i < e->cfg.plays_max; i++) {
 		struct play *p = &e->play[i];
 		if (p->state == PLAY_FREE)
@@ -269,22 +341,6 @@ int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 		p->staged = 0;
 		int code = engine_play_end(e, i, false, err);
 		rc = rc != 0 ? rc : code;
-	}
-	while (e->block != NULL || (e->block = nssm_ring_get(e->cfg.in)) != NULL) {
-		if (e->block->kind == NSSM_BLOCK_FRAMES)
-			left += e->block->n - e->block_n;
-		e->block_n = 0;
-		(void)nssm_ring_put(e->cfg.back, e->block);
-		e->block = NULL;
-	}
-	left += e->has_frame;
-	/* Sessions that did not come to their end. */
-	for (uint32_t i = 0; i <= e->stream_mask; i++) {
-		const struct nssm_tape *t = e->stream[i].tape;
-		if (t == NULL || t->finished)
-			continue;
-		e->label[t->label_idx].flows += t->n_flows;
-		count(&e->n.session_flows, t->n_flows);
 	}
 	set(&e->n.left, left);
 	return rc;

@@ -3,12 +3,17 @@
  * Order  : stream time, then session, then clone; within a play the tape's order. In virtual time this is the order of the file: the
  *          engine goes no further than what is sure (a session of a model that is open and has no packet there holds the time at
  *          its last packet's; captures, at the last packet read).
+ *          A model's sessions that are kept begin when they are whole, so that what is kept at a time does not hang on threads.
  * Live   : a frame is written before it is due and handed over when the clock says so. A model's session whose packets come too
  *          late is shifted as a whole (its gaps are never squeezed) and counted as starved; a capture's are sent late.
- * Full   : if the arena is full the oldest kept session that is not playing is forgotten; if there is none, no more blocks are taken
- *          until packets have left.
+ * Alive  : a play is alive from its first packet to its last. One that finds no free slot (clone.h), or as many alive as
+ *          --concurrency says, waits in a queue, first come, first served, and all its packets are that much later.
+ * Full   : a quarter of the arena is kept free of the bank: the oldest kept session is not played again, and forgotten when nothing
+ *          plays it. Where that is not enough sessions are played without being kept, and no more blocks are taken until packets
+ *          have left. If none are on their way the run ends with an error.
  * Truth  : with truth, each play keeps a row a flow (rows.h) from its begin to its end.
- * Counts : made = sent + dropped but for what is in hand; left is set by nssm_engine_finish.
+ * Counts : made = sent + dropped but for what is in hand; left is set by nssm_engine_finish: packets that were read, decoded or
+ *          planned and never became due (plans without end count what they have begun). Tokens are no packets yet.
  * Checked: tests/test_engine.c                                                                                             */
 #ifndef NSSM_ENGINE_H
 #define NSSM_ENGINE_H
@@ -40,6 +45,8 @@ struct nssm_run {
 	atomic_uint_fast64_t paused_at; /* 0: goes */
 	atomic_int stop;                /* 0, 1: drain, 2: now */
 	atomic_bool source_done;        /* after its last block */
+	atomic_bool source_failed;      /* before that: it broke off */
+	atomic_uint_fast64_t n_taken;   /* packets of all engines, where there is a limit to them and several engines */
 	atomic_bool net_known;          /* gateways have answered */
 	atomic_bool net_ready;          /* and frames go to them: packets may leave */
 	atomic_bool port_up[NSSM_PORTS_MAX]; /* as control sees the links */
@@ -47,8 +54,10 @@ struct nssm_run {
 	struct nssm_rate rate;          /* under lock */
 	pthread_mutex_t lock;           /* rate; sinks and truth where there are several engines */
 	uint64_t wall_ns;               /* live: epoch time at clock 0; virtual: of stream time 0 */
-	/* Packets that the wire has seen of an open session: session's low half << 32 | packets. */
+	/* Of an open session: its number's low half << 32 | packets that the generator made of it and that are played, or were no good. */
 	atomic_uint_fast64_t *credit;
+	/* By engine: there is little memory left for sessions that are ahead of the wire. */
+	atomic_bool *tight;
 };
 
 struct nssm_engine_cfg {
@@ -88,8 +97,9 @@ void nssm_engine_close(struct nssm_engine **e);
 int nssm_engine_turn(struct nssm_engine *e, enum nssm_engine_state *state, uint64_t *wake_ns, struct nssm_err *err);
 /* How much CPU time this thread has used so far goes to the figures. */
 void nssm_engine_note_cpu(struct nssm_engine *e);
-/* Only what comes back is looked at: after the last turn, while something may still come. */
-void nssm_engine_listen(struct nssm_engine *e);
+/* After the last turn, while something may still come back, or other engines play on: blocks of its ring are given back (what is in
+ * them is left), what is received and outputs are looked after. */
+int nssm_engine_listen(struct nssm_engine *e, struct nssm_err *err);
 /* After the last turn: rows of plays that were cut, and what is left. */
 int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err);
 /* Without ports: packets that a sink held and that nobody took in the end were counted as sent; they were dropped. */

@@ -31,7 +31,7 @@ static struct stream *stream_add(struct nssm_engine *e, struct nssm_tape *t)
 	return &e->stream[i];
 }
 
-void engine_stream_drop(struct nssm_engine *e, uint64_t session)
+static void stream_drop(struct nssm_engine *e, uint64_t session)
 {
 	struct stream *s = engine_stream(e, session);
 	if (s->decode != NULL)
@@ -60,20 +60,22 @@ static bool begin(struct nssm_engine *e, uint64_t session, uint32_t label_idx, u
 	if (2 * (e->n_streams + 1) > e->stream_mask + 1 || (plays && e->n_spare == 0) || (model && e->n_decode == 0))
 		return false;
 	struct nssm_tape *t = nssm_tape_begin(e->builder, session, label_idx, start_ns);
+	if (t == NULL && engine_evict(e))
+		t = nssm_tape_begin(e->builder, session, label_idx, start_ns);
 	if (t == NULL)
 		return false;
+	t->stays = e->cfg.keep;
+	t->streams = !e->cfg.keep && e->cfg.folder == NULL;
 	uint32_t idx = NO_PLAY;
-	if (plays && !engine_play_begin(e, t, 0, start_ns, true, &idx)) {
-		nssm_tape_free(e->builder, &t);
-		return false;
-	}
+	if (plays && !engine_play_new(e, t, 0, start_ns, true, &idx))
+		assert(!"a play is spare");
 	struct stream *s = stream_add(e, t);
 	s->play = idx;
 	if (model) {
 		s->decode = e->decode[--e->n_decode];
 		nssm_decode_begin(s->decode, e->cfg.pipe->gen->seed, session, label_idx);
 	}
-	e->label[label_idx].sessions++;
+	count(&e->label[label_idx].sessions, 1);
 	count(&e->n.sessions_begun, 1);
 	*out = s;
 	return true;
@@ -86,10 +88,10 @@ static int finish(struct nssm_engine *e, uint64_t session, enum nssm_end_reason 
 	struct nssm_tape *t = s->tape;
 	uint32_t idx = s->play;
 	nssm_tape_finish(e->builder, t);
-	engine_stream_drop(e, session);
+	stream_drop(e, session);
 	struct nssm_label_stats *l = &e->label[t->label_idx];
-	l->end[end]++;
-	l->flows += t->n_flows;
+	count(&l->end[end], 1);
+	count(&l->flows, t->n_flows);
 	count(&e->n.sessions_done, 1);
 	count(&e->n.session_flows, t->n_flows);
 	count(&e->n.untracked, t->n_untracked);
@@ -98,13 +100,23 @@ static int finish(struct nssm_engine *e, uint64_t session, enum nssm_end_reason 
 	int rc = 0;
 	if (e->cfg.folder != NULL)
 		rc = nssm_folder_session(e->cfg.folder, t, end, err);
-	if (rc == 0 && e->cfg.keep)
-		rc = engine_keep(e, t, err);
+	if (rc == 0 && t->stays && !begins_whole(e))
+		rc = engine_keep(e, t, idx != NO_PLAY ? e->play[idx].base_ns : 0, err);
 	if (rc == 0 && idx != NO_PLAY && e->play[idx].state == PLAY_WAITS) {
 		engine_play_wake(e, idx);
 		if (e->play[idx].state == PLAY_ENDS && e->play[idx].staged == 0)
 			rc = engine_play_end(e, idx, true, err);
 	}
+	return rc;
+}
+
+/* The chain behind a place moves up into it, so it is looked at until it is empty. */
+int engine_end_streams(struct nssm_engine *e, struct nssm_err *err)
+{
+	int rc = 0;
+	for (uint32_t i = 0; rc == 0 && e->n_streams > 0 && i <= e->stream_mask; i++)
+		while (rc == 0 && e->stream[i].tape != NULL)
+			rc = finish(e, e->stream[i].tape->session, NSSM_END_STOPPED, err);
 	return rc;
 }
 
@@ -154,7 +166,31 @@ static void own_credit(struct nssm_engine *e, uint32_t idx, const struct nssm_bl
 		e->play[*owner].credit = UINT32_MAX;
 	*owner = idx;
 	e->play[idx].credit = b->credit;
-	atomic_store_explicit(&e->cfg.run->credit[b->credit], b->session << 32, memory_order_release);
+	e->credit_seen[b->credit] = 0;
+	engine_tell_credit(e, &e->play[idx]);
+}
+
+void engine_tell_credit(struct nssm_engine *e, const struct play *p)
+{
+	if (p->credit == UINT32_MAX)
+		return;
+	uint32_t ahead = (uint32_t)(p->tape->n_packets - p->n_done);
+	atomic_store_explicit(&e->cfg.run->credit[p->credit],
+		p->tape->session << 32 | (uint32_t)(e->credit_seen[p->credit] - ahead), memory_order_release);
+}
+
+/* A block of a session whose tokens are all decoded: packets that were no good will never be played, and must not count as ahead. */
+static void see_block(struct nssm_engine *e, const struct stream *s, const struct nssm_block *b)
+{
+	const struct play *p = &e->play[s->play];
+	if (p->credit == UINT32_MAX)
+		return;
+	const uint16_t *token = (const uint16_t *)b->data;
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < b->n; i++)
+		n += token[i] == e->cfg.pipe->card->vocab.pkt;
+	e->credit_seen[p->credit] += n;
+	engine_tell_credit(e, p);
 }
 
 static int take_tokens(struct nssm_engine *e, struct nssm_block *b, struct nssm_err *err)
@@ -184,6 +220,7 @@ static int take_tokens(struct nssm_engine *e, struct nssm_block *b, struct nssm_
 			return rc;
 		e->has_frame = false;
 	}
+	see_block(e, s, b);
 	if (b->end != NSSM_END_NONE) {
 		int rc = finish(e, b->session, (enum nssm_end_reason)b->end, err);
 		if (rc != 0)
@@ -203,9 +240,9 @@ static int take_frames(struct nssm_engine *e, struct nssm_block *b, struct nssm_
 		if (rc <= 0)
 			return rc;
 		struct nssm_label_stats *l = &e->label[f->label_idx];
-		l->made++;
-		l->packets++;
-		l->bytes += f->wirelen;
+		count(&l->made, 1);
+		count(&l->packets, 1);
+		count(&l->bytes, f->wirelen);
 		e->block_pos += (uint32_t)sizeof *f + ((f->len + 7) & ~7u);
 	}
 	for (; e->done_below < b->done_below; e->done_below++) {
@@ -224,15 +261,52 @@ static int take_frames(struct nssm_engine *e, struct nssm_block *b, struct nssm_
 	return 1;
 }
 
-static int full(struct nssm_engine *e, struct nssm_err *err)
+/* --- no room --- */
+
+static int no_room(const struct nssm_engine *e, struct nssm_err *err)
 {
-	e->arena_full = true;
-	bool stuck = e->n_alive == 0 || (is_virtual(e) && e->cfg.keep && !is_model(e));
-	if (!stuck)
-		return 0;
+	unsigned long long n = e->n_streams;
+	if (e->n_queue > 0)
+		return nssm_err_set(err, NSSM_EARG,
+			"%llu sessions are open at a time, and --clients and --client-ports have addresses for fewer: give larger pools", n);
+	if (nssm_arena_left(e->arena) > 0)
+		return nssm_err_set(err, NSSM_ERANGE,
+			"%llu sessions are open at a time, and %llu plays of sessions: this run has no room for more", n,
+			(unsigned long long)(e->cfg.plays_max - e->n_spare));
 	return nssm_err_set(err, NSSM_ENOMEM,
 		"the memory for packets (%zu MB) is full at %llu sessions and no packet is on its way out: give more with --bank, or play fewer captures",
 		e->cfg.arena.bytes / 1000000, (unsigned long long)e->n.sessions_begun);
+}
+
+/* Sessions that are open are played without being kept: what was sent of them goes. */
+static bool give_up_keeping(struct nssm_engine *e)
+{
+	bool any = false;
+	for (uint32_t i = 0; i <= e->stream_mask && is_model(e) && e->cfg.folder == NULL; i++) {
+		struct nssm_tape *t = e->stream[i].tape;
+		if (t == NULL || !t->stays)
+			continue;
+		t->stays = false;
+		t->streams = any = true;
+		const struct play *p = &e->play[e->stream[i].play];
+		if (p->last != NULL && p->staged == 0)
+			nssm_tape_trim(e->builder, t, p->last);
+	}
+	return any;
+}
+
+/* What would make room: a packet that goes out, a tape that leaves. In virtual time packets may stand behind what the block in hand
+ * would tell; then nothing moves any more. */
+int engine_check_stuck(struct nssm_engine *e, bool worked, struct nssm_err *err)
+{
+	if (!e->stuck || worked || e->n_staged > 0) {
+		e->n_stuck = 0;
+		return 0;
+	}
+	bool moves = is_virtual(e) ? e->n_stuck++ < 2 : e->n_ready > 0 || e->n_leaving > 0;
+	if (moves || (!is_virtual(e) && give_up_keeping(e)))
+		return 0;
+	return no_room(e, err);
 }
 
 int engine_take_blocks(struct nssm_engine *e, struct nssm_err *err)
@@ -248,9 +322,9 @@ int engine_take_blocks(struct nssm_engine *e, struct nssm_err *err)
 		int rc = e->block->kind == NSSM_BLOCK_TOKENS ? take_tokens(e, e->block, err) : take_frames(e, e->block, err);
 		if (rc < 0)
 			return rc;
+		e->stuck = rc == 0;
 		if (rc == 0)
-			return full(e, err);
-		e->arena_full = false;
+			return 0;
 		bool back = nssm_ring_put(e->cfg.back, e->block);
 		assert(back); /* the ring back holds all blocks there are */
 		(void)back;

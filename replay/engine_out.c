@@ -11,9 +11,9 @@
 #define STUCK_NS   10000000u
 /* Room that nssm_clone_write may use behind a frame. */
 #define SLACK_BYTES 64u
-/* Played records lie in chunks that go back to the arena now and then. */
-#define TRIM_EVERY 64u
 #define RUN_PACKETS 8u
+/* Begins of plays and packets that are taken before what was taken goes out. */
+#define TAKES_MAX   (4u * NSSM_BURST)
 
 int engine_out_open(struct nssm_engine *e, struct nssm_err *err)
 {
@@ -58,27 +58,43 @@ static bool source_moves(struct nssm_engine *e, uint64_t at_ns)
 	nssm_wheel_pop(e->wheel);
 	e->source_in_wheel = !done && e->source_ns != UINT64_MAX;
 	if (e->source_in_wheel)
-		nssm_wheel_add(e->wheel, e->id_source, e->source_ns, UINT64_MAX);
+		nssm_wheel_add(e->wheel, e->id_source, e->source_ns, source_tie(e));
 	return true;
 }
 
 /* A play without a record stands in the wheel for the time that its session has reached. */
-static int held_moves(struct nssm_engine *e, uint32_t idx, bool *moves, struct nssm_err *err)
+static int held_moves(struct nssm_engine *e, uint32_t idx, uint64_t at_ns, bool *moves, struct nssm_err *err)
 {
 	struct play *p = &e->play[idx];
-	const struct nssm_rec *rec = p->last != NULL ? nssm_rec_next(p->last) : p->tape->first;
-	*moves = rec != NULL || p->tape->finished;
+	struct nssm_tape *t = p->tape;
+	const struct nssm_rec *rec = p->last != NULL ? nssm_rec_next(p->last) : t->first;
+	*moves = t->finished || (rec != NULL && !begins_whole(e));
 	if (!*moves)
 		return 0;
 	nssm_wheel_pop(e->wheel);
-	if (rec != NULL) {
+	e->pos_ns = at_ns > e->pos_ns ? at_ns : e->pos_ns;
+	if (rec == NULL) {
+		p->state = PLAY_ENDS;
+		e->ended_one = true;
+	} else {
 		p->rec = rec;
 		p->state = PLAY_WHEEL;
+		e->n_ready++;
 		nssm_wheel_add(e->wheel, idx, play_at(p, rec), play_tie(p));
-		return 0;
 	}
-	p->state = PLAY_ENDS;
-	return p->staged == 0 ? engine_play_end(e, idx, true, err) : 0;
+	int rc = begins_whole(e) ? engine_keep(e, t, p->base_ns, err) : 0;
+	return rc == 0 && p->state == PLAY_ENDS && p->staged == 0 ? engine_play_end(e, idx, true, err) : rc;
+}
+
+/* The limit of packets is one of the run's. */
+static bool limit_allows(struct nssm_engine *e)
+{
+	uint64_t max = e->cfg.pipe->max_packets;
+	if (max == 0)
+		return true;
+	uint64_t taken = e->cfg.n_engines > 1 ? atomic_fetch_add_explicit(&e->cfg.run->n_taken, 1, memory_order_relaxed) : e->n_taken;
+	e->over |= taken >= max;
+	return taken < max;
 }
 
 static void stage(struct nssm_engine *e, uint32_t idx, const struct nssm_rec *rec, uint64_t due_ns)
@@ -101,6 +117,35 @@ static uint32_t run_length(const struct nssm_engine *e)
 	return free_order && !is_virtual(e) && e->sched.rate.kind == NSSM_RATE_TOP && !e->sched.capped ? RUN_PACKETS : 1;
 }
 
+/* Whether it is time for what stands at at_ns of the stream. */
+static bool is_due(struct nssm_engine *e, uint64_t at_ns, uint64_t now_ns, uint64_t *wake_ns)
+{
+	uint64_t due = nssm_sched_peek(&e->sched, at_ns), duration = e->cfg.pipe->duration_ns;
+	if (duration > 0 && due >= duration && (is_virtual(e) || now_ns + HORIZON_NS >= duration)) {
+		e->over = true;
+		return false;
+	}
+	if (is_virtual(e) || due <= now_ns + HORIZON_NS)
+		return true;
+	*wake_ns = due - HORIZON_NS;
+	return false;
+}
+
+static void take_packets(struct nssm_engine *e, uint32_t idx)
+{
+	const struct nssm_rec *rec = e->play[idx].rec;
+	nssm_wheel_pop(e->wheel);
+	stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rec->wirelen));
+	for (uint32_t run = run_length(e); --run > 0 && e->n_staged < NSSM_BURST;) {
+		const struct nssm_rec *next = nssm_rec_next(rec);
+		if (next == NULL || !limit_allows(e))
+			break;
+		rec = next;
+		stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rec->wirelen));
+	}
+	engine_play_advance(e, idx, rec);
+}
+
 /* False: nothing more is to be taken now; *wake_ns says until when. */
 static bool take_one(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, struct nssm_err *err, int *rc)
 {
@@ -108,47 +153,26 @@ static bool take_one(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, 
 	uint64_t at;
 	if (!nssm_wheel_peek(e->wheel, &idx, &at))
 		return false;
+	if (idx == e->id_source)
+		return source_moves(e, at);
+	if (idx != e->id_plan && e->play[idx].rec == NULL) {
+		bool moves;
+		*rc = held_moves(e, idx, at, &moves, err);
+		return *rc == 0 && moves;
+	}
+	if (!is_due(e, at, now_ns, wake_ns))
+		return false;
+	e->pos_ns = at > e->pos_ns ? at : e->pos_ns;
 	if (idx == e->id_plan) {
 		nssm_wheel_pop(e->wheel);
-		e->pos_ns = at > e->pos_ns ? at : e->pos_ns;
 		*rc = engine_plan_next(e, err);
 		return *rc == 0;
 	}
-	if (idx == e->id_source)
-		return source_moves(e, at);
-	struct play *p = &e->play[idx];
-	if (p->rec == NULL) {
-		bool moves;
-		*rc = held_moves(e, idx, &moves, err);
-		return *rc == 0 && moves;
-	}
-	const struct nssm_pipeline_cfg *pipe = e->cfg.pipe;
-	if (e->max_packets > 0 && e->n_taken == e->max_packets) {
-		e->over = true;
+	if (!e->play[idx].begun && !engine_play_begin(e, idx))
+		return true;
+	if (!limit_allows(e))
 		return false;
-	}
-	const struct nssm_rec *rec = p->rec;
-	uint64_t due = nssm_sched_peek(&e->sched, at);
-	if (pipe->duration_ns > 0 && (due >= pipe->duration_ns || (!is_virtual(e) && now_ns >= pipe->duration_ns))) {
-		e->over = true;
-		return false;
-	}
-	if (!is_virtual(e) && due > now_ns + HORIZON_NS) {
-		*wake_ns = due - HORIZON_NS;
-		return false;
-	}
-	due = nssm_sched_next(&e->sched, at, rec->wirelen);
-	nssm_wheel_pop(e->wheel);
-	e->pos_ns = at > e->pos_ns ? at : e->pos_ns;
-	stage(e, idx, rec, due);
-	for (uint32_t run = run_length(e); --run > 0 && e->n_staged < NSSM_BURST && e->n_taken != e->max_packets;) {
-		const struct nssm_rec *next = nssm_rec_next(rec);
-		if (next == NULL)
-			break;
-		rec = next;
-		stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rec->wirelen));
-	}
-	engine_play_advance(e, idx, rec);
+	take_packets(e, idx);
 	return true;
 }
 
@@ -176,8 +200,10 @@ static int gather(struct nssm_engine *e, uint64_t now_ns, uint64_t *wake_ns, str
 {
 	int rc = 0;
 	fetch_records(e);
-	while (e->n_staged < NSSM_BURST && !e->over && take_one(e, now_ns, wake_ns, err, &rc))
-		;
+	e->ended_one = false;
+	for (uint32_t i = 0; i < TAKES_MAX && e->n_staged < NSSM_BURST && !e->over && !(e->ended_one && is_virtual(e)); i++)
+		if (!take_one(e, now_ns, wake_ns, err, &rc))
+			break;
 	fetch_plays(e);
 	return rc;
 }
@@ -351,21 +377,17 @@ static void drop_waiting(struct nssm_engine *e, uint32_t port, uint32_t n_due, e
 
 static void to_ports(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns)
 {
-	bool all = true;
 	for (uint32_t port = 0; port < e->cfg.n_ports; port++) {
+		uint64_t *since = &e->stuck_since[port];
 		if (to_port(e, port, n_due))
-			continue;
-		if (!atomic_load_explicit(&e->cfg.run->port_up[port], memory_order_relaxed))
+			*since = 0;
+		else if (!atomic_load_explicit(&e->cfg.run->port_up[port], memory_order_relaxed))
 			drop_waiting(e, port, n_due, NSSM_DROP_LINK);
-		else if (e->stuck_since != 0 && now_ns - e->stuck_since > STUCK_NS)
+		else if (*since == 0)
+			*since = now_ns > 0 ? now_ns : 1;
+		else if (now_ns - *since > STUCK_NS)
 			drop_waiting(e, port, n_due, NSSM_DROP_QUEUE);
-		else
-			all = false;
 	}
-	if (all)
-		e->stuck_since = 0;
-	else if (e->stuck_since == 0)
-		e->stuck_since = now_ns > 0 ? now_ns : 1;
 }
 
 static void measure(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns)
@@ -410,6 +432,11 @@ static void count_row(struct nssm_engine *e, const struct staged *s, uint64_t se
 	r->bytes[s->rec->dir] += s->wirelen;
 }
 
+static uintptr_t chunk_of(const struct nssm_rec *rec)
+{
+	return (uintptr_t)rec / NSSM_CHUNK_BYTES;
+}
+
 static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, struct tally *t, struct nssm_err *err)
 {
 	struct play *p = &e->play[s->play];
@@ -420,9 +447,9 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 		t->bytes += s->wirelen;
 		t->port_sent[s->port]++;
 		t->port_bytes[s->port] += s->wirelen;
-		l->sent++;
-		l->sent_bytes += s->wirelen;
-		l->cut += e->cfg.pipe->snaplen > 0 && s->len > e->cfg.pipe->snaplen;
+		count(&l->sent, 1);
+		count(&l->sent_bytes, s->wirelen);
+		count(&l->cut, e->cfg.pipe->snaplen > 0 && s->len > e->cfg.pipe->snaplen);
 		/* At top speed nothing has a time to be late for, unless a cap gives it one. */
 		if (e->sched.rate.kind != NSSM_RATE_TOP || e->sched.capped)
 			nssm_hist_add(&e->n.late, sent_at > s->due_ns ? sent_at - s->due_ns : 0);
@@ -442,11 +469,14 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 	p->staged--;
 	p->n_done++;
 	if (p->credit != UINT32_MAX)
-		atomic_store_explicit(&e->cfg.run->credit[p->credit], p->tape->session << 32 | p->n_done, memory_order_release);
-	if (p->state == PLAY_ENDS && p->staged == 0)
+		engine_tell_credit(e, p);
+	if (p->staged > 0)
+		return 0;
+	if (p->state == PLAY_ENDS)
 		return engine_play_end(e, s->play, true, err);
-	if (!e->cfg.keep && e->cfg.folder == NULL && p->n_done % TRIM_EVERY == 0)
-		nssm_tape_trim(e->builder, p->tape, s->rec);
+	/* Nothing of it is staged any more, on any port: what lies before its last packet has been sent. */
+	if (p->tape->streams && chunk_of(p->tape->first) != chunk_of(p->last))
+		nssm_tape_trim(e->builder, p->tape, p->last);
 	return 0;
 }
 
@@ -488,6 +518,18 @@ static int settle_all(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns, st
 	return rc;
 }
 
+static bool readers_there(struct nssm_engine *e)
+{
+	bool all = true, lock = e->cfg.n_engines > 1;
+	if (lock)
+		pthread_mutex_lock(&e->cfg.run->lock);
+	for (uint32_t k = 0; k < e->cfg.n_sinks; k++)
+		all &= nssm_sink_ready(e->cfg.sink[k]);
+	if (lock)
+		pthread_mutex_unlock(&e->cfg.run->lock);
+	return all;
+}
+
 /* The clock begins with the first packet that could go. */
 static bool clock_goes(struct nssm_engine *e)
 {
@@ -497,9 +539,8 @@ static bool clock_goes(struct nssm_engine *e)
 	bool planned = !e->cfg.keep || is_model(e) || e->plan_ready;
 	if (!planned || nssm_wheel_count(e->wheel) == 0 || !atomic_load(&run->net_ready))
 		return false;
-	for (uint32_t k = 0; k < e->cfg.n_sinks; k++)
-		if (e->cfg.pipe->wait_for_reader && !nssm_sink_ready(e->cfg.sink[k]))
-			return false;
+	if (e->cfg.pipe->wait_for_reader && !readers_there(e))
+		return false;
 	if (!is_virtual(e)) {
 		uint_fast64_t unset = 0;
 		atomic_compare_exchange_strong(&run->t0_ns, &unset, e->cfg.clock(e->cfg.clock_ctx));

@@ -39,6 +39,12 @@ static int check(const struct nssm_pipeline_cfg *c, struct nssm_err *err)
 		c->n_pcap_over_ip == 0 && c->duration_ns == 0 && c->max_packets == 0)
 		return nssm_err_set(err, NSSM_EARG,
 			"--flows-per-second and --concurrency go on without end: a file needs --duration or --limit");
+	if (c->reader != NULL && c->n_loops == 0 && c->mode <= NSSM_PLAY_COUNT && c->live.dev[0] == NULL && c->fifo == NULL &&
+		c->n_pcap_over_ip == 0 && c->duration_ns == 0 && c->max_packets == 0)
+		return nssm_err_set(err, NSSM_EARG, "loops without end: a file needs --duration or --limit");
+	for (uint32_t i = 0; c->reader != NULL && i < c->reader->n_paths; i++)
+		if (strcmp(c->reader->path[i], "-") == 0 && c->n_loops != 1 && c->mode == NSSM_PLAY_ONCE && !c->preload)
+			return nssm_err_set(err, NSSM_EARG, "standard input cannot be read again: to loop it needs --preload");
 	return 0;
 }
 
@@ -139,6 +145,7 @@ void nssm_pipeline_close(struct nssm_pipeline **pp)
 	free(p->blocks);
 	free(p->credit);
 	free(p->run.credit);
+	free(p->run.tight);
 	free(p->label_own);
 	pthread_mutex_destroy(&p->run.lock);
 	free(p);
@@ -169,27 +176,44 @@ static void wait_for_work(const struct nssm_pipeline *p, uint64_t wake_ns)
 	nap(wake_ns == UINT64_MAX || left > most ? most : left);
 }
 
+/* An engine whose work is done does not leave the others alone: the source must not wait for its ring, and the first engine looks
+ * after the neighbours and the outputs of all. */
+static int wait_for_others(struct nssm_pipeline *p, struct nssm_engine *e, struct nssm_err *err)
+{
+	int rc = 0;
+	atomic_fetch_add(&p->n_done, 1);
+	while (rc == 0 && atomic_load(&p->n_done) < p->n_engines && atomic_load(&p->run.stop) < 2) {
+		rc = nssm_engine_listen(e, err);
+		nap(NAP_LIVE_NS);
+	}
+	return rc;
+}
+
 /* What still comes back is waited for. */
-static void listen_on(struct nssm_pipeline *p, struct nssm_engine *e)
+static int listen_on(struct nssm_pipeline *p, struct nssm_engine *e, struct nssm_err *err)
 {
 	uint64_t wait = p->cfg.live.measure_wait_ns > 0 ? p->cfg.live.measure_wait_ns : MEASURE_WAIT_NS, until = nssm_now_ns() + wait;
-	while (nssm_now_ns() < until && nssm_measure_waiting(p->measure) > 0 && atomic_load(&p->run.stop) < 2)
-		nssm_engine_listen(e);
+	int rc = 0;
+	while (rc == 0 && nssm_now_ns() < until && nssm_measure_waiting(p->measure) > 0 && atomic_load(&p->run.stop) < 2)
+		rc = nssm_engine_listen(e, err);
 	nssm_measure_expire(p->measure, UINT64_MAX);
+	return rc;
+}
+
+static void to_own_cpu(const struct nssm_pipeline *p, int cpu)
+{
+	cpu_set_t set;
+	CPU_ZERO(&set);
+	if (cpu >= 0)
+		CPU_SET(cpu, &set);
+	sched_setaffinity(0, sizeof set, cpu >= 0 ? &set : &p->cpus_before);
 }
 
 static void *engine_thread(void *ctx)
 {
 	struct lane_out *o = ctx;
 	struct nssm_pipeline *p = o->pipeline;
-	if (o->cpu >= 0) {
-		cpu_set_t set;
-		CPU_ZERO(&set);
-		CPU_SET(o->cpu, &set);
-		sched_setaffinity(0, sizeof set, &set);
-	} else {
-		sched_setaffinity(0, sizeof p->cpus_before, &p->cpus_before);
-	}
+	to_own_cpu(p, o->cpu);
 	if (p->n_ports > 0)
 		o->code = nssm_eal_thread(&o->err);
 	enum nssm_engine_state state = NSSM_ENGINE_GOES;
@@ -200,8 +224,10 @@ static void *engine_thread(void *ctx)
 			wait_for_work(p, wake);
 	}
 	nssm_engine_note_cpu(o->engine);
+	if (o->code == 0)
+		o->code = wait_for_others(p, o->engine, &o->err);
 	if (o->code == 0 && o->engine == p->out[0].engine && p->measure != NULL)
-		listen_on(p, o->engine);
+		o->code = listen_on(p, o->engine, &o->err);
 	if (o->code != 0)
 		nssm_pipeline_stop(p, true);
 	atomic_fetch_add(&p->n_over, 1);
@@ -294,17 +320,20 @@ static void settle_with_sink(struct nssm_pipeline *p)
 	}
 }
 
-/* The files of a run that failed are put in place only where they grew in place. */
-static int finish(struct nssm_pipeline *p, int rc, struct nssm_err *err)
+/* Where something failed files are put in place only if they grew in place. A capture that breaks off is no such failure: what came
+ * before is there. */
+static int finish(struct nssm_pipeline *p, bool whole, int rc, struct nssm_err *err)
 {
 	struct nssm_err why = {0};
 	for (uint32_t e = 0; e < p->n_engines; e++) {
 		/* What was read last and never handed over is left, too. */
 		if (p->out[e].filling != NULL && nssm_ring_put(p->out[e].in, p->out[e].filling))
 			p->out[e].filling = NULL;
-		keep_first(&rc, err, nssm_engine_finish(p->out[e].engine, &why), &why);
+		int code = nssm_engine_finish(p->out[e].engine, &why);
+		whole &= code == 0;
+		keep_first(&rc, err, code, &why);
 	}
-	bool whole = rc == 0 || rc == NSSM_EINTR || p->live;
+	whole |= p->live;
 	for (uint32_t i = 0; whole && i < p->n_sinks; i++)
 		keep_first(&rc, err, nssm_sink_finish(p->sink[i], &why), &why);
 	settle_with_sink(p);
@@ -313,6 +342,17 @@ static int finish(struct nssm_pipeline *p, int rc, struct nssm_err *err)
 	if (whole && p->truth != NULL)
 		keep_first(&rc, err, nssm_truth_finish(p->truth, &why), &why);
 	return rc;
+}
+
+/* Nobody takes blocks any more. A source that still runs then met a limit, and is told to stop. */
+static bool end_source(struct nssm_pipeline *p)
+{
+	atomic_store(&p->engines_over, true);
+	bool by_limit = !atomic_load(&p->run.source_done) && atomic_load(&p->run.stop) == 0;
+	__atomic_store_n(&p->generator_stop, 1, __ATOMIC_RELAXED);
+	if (p->source_started)
+		pthread_join(p->source, NULL);
+	return by_limit;
 }
 
 int nssm_pipeline_run(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx, struct nssm_err *err)
@@ -326,25 +366,19 @@ int nssm_pipeline_run(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ct
 	for (uint32_t e = 0; e < p->n_engines; e++)
 		if (p->out[e].started)
 			pthread_join(p->out[e].thread, NULL);
-	/* Nobody takes blocks any more. */
-	atomic_store(&p->engines_over, true);
-	bool by_limit = !atomic_load(&p->run.source_done) && atomic_load(&p->run.stop) == 0;
-	if (p->source_started) {
-		__atomic_store_n(&p->generator_stop, 1, __ATOMIC_RELAXED);
-		if (by_limit)
-			atomic_store(&p->run.stop, 1);
-		pthread_join(p->source, NULL);
-	}
+	bool by_limit = end_source(p);
 	sched_setaffinity(0, sizeof p->cpus_before, &p->cpus_before);
 	p->ended_ns = nssm_now_ns();
 	atomic_store(&p->ended, true);
 	for (uint32_t e = 0; e < p->n_engines; e++)
 		keep_first(&rc, err, p->out[e].code, &p->out[e].err);
-	if (p->source_code != NSSM_EINTR || (!by_limit && atomic_load(&p->asked_to_stop)))
+	bool source_whole = p->source_code == 0 || p->source_code == NSSM_EINTR || (p->reader != NULL && !p->keep && p->src.packets > 0);
+	bool whole = rc == 0 && source_whole;
+	if (p->source_code != NSSM_EINTR)
 		keep_first(&rc, err, p->source_code, &p->source_err);
-	if (rc == 0 && atomic_load(&p->asked_to_stop))
-		rc = nssm_err_set(err, NSSM_EINTR, "stopped");
-	rc = finish(p, rc, err);
+	if (rc == 0 && (atomic_load(&p->asked_to_stop) || (p->source_code == NSSM_EINTR && !by_limit)))
+		rc = nssm_err_set(err, NSSM_EINTR, "%s", p->source_err.code == NSSM_EINTR ? p->source_err.msg : "stopped");
+	rc = finish(p, whole, rc, err);
 	if (tick != NULL)
 		tick(ctx);
 	return rc;
@@ -355,9 +389,9 @@ int nssm_pipeline_run(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ct
 void nssm_pipeline_stop(struct nssm_pipeline *p, bool now)
 {
 	atomic_store(&p->asked_to_stop, true);
-	int want = now ? 2 : 1;
-	if (atomic_load(&p->run.stop) < want)
-		atomic_store(&p->run.stop, want);
+	int want = now ? 2 : 1, is = atomic_load(&p->run.stop);
+	while (is < want && !atomic_compare_exchange_weak(&p->run.stop, &is, want))
+		;
 	__atomic_store_n(&p->generator_stop, 1, __ATOMIC_RELAXED);
 }
 
@@ -367,6 +401,11 @@ int nssm_pipeline_set_rate(struct nssm_pipeline *p, const struct nssm_rate *rate
 		return nssm_err_set(err, NSSM_EUNSUP, "rate: a file has no wall clock; give --rate at the start");
 	if (rate->kind == NSSM_RATE_PERCENT && p->line_bps == 0)
 		return nssm_err_set(err, NSSM_EARG, "rate: the line rate of this port is unknown; give --line-rate at the start");
+	/* What an engine could not do is refused here: there it would end the run. */
+	struct nssm_sched try = {.line_bps = p->line_bps, .share_num = 1, .share_den = p->n_engines};
+	int rc = nssm_sched_init(&try, rate, err);
+	if (rc != 0)
+		return rc;
 	pthread_mutex_lock(&p->run.lock);
 	p->run.rate = *rate;
 	pthread_mutex_unlock(&p->run.lock);
@@ -400,32 +439,38 @@ static void port_stats(struct nssm_pipeline *p, struct nssm_stats *s)
 	}
 }
 
+static uint64_t load(const uint64_t *c)
+{
+	return __atomic_load_n(c, __ATOMIC_RELAXED);
+}
+
+/* The source's thread counts; what a generator's packets came to, the engines know. */
 static void source_stats(struct nssm_pipeline *p, struct nssm_stats *s)
 {
-	s->src = p->src;
-	if (p->reader != NULL) {
-		const struct nssm_source_counters *r = nssm_reader_counters(p->reader);
-		s->src.packets = r->packets;
-		s->src.bytes = r->bytes;
-		s->src.repaired = p->src.repaired;
-		s->src.filtered = r->filtered;
-		s->src.too_long = r->too_long;
-		s->src.truncated = r->truncated;
-		s->src.sessions_begun = r->sessions_begun;
-		s->src.sessions_done = r->sessions_done;
-		s->all.time_back = nssm_reader_time_back(p->reader);
-		return;
-	}
-	s->src.packets = 0;
-	for (uint32_t e = 0; e < p->n_engines; e++) {
+	const struct nssm_source_counters *c = &p->src;
+	s->src = (struct nssm_source_counters){.tokens = load(&c->tokens),
+		.packets = load(&c->packets),
+		.bytes = load(&c->bytes),
+		.filtered = load(&c->filtered),
+		.too_long = load(&c->too_long),
+		.truncated = load(&c->truncated),
+		.waits = load(&c->waits),
+		.waits_ns = load(&c->waits_ns),
+		.parked = load(&c->parked),
+		.repaired = load(&c->repaired),
+		.sessions_begun = load(&c->sessions_begun),
+		.sessions_done = load(&c->sessions_done),
+		.done = __atomic_load_n(&c->done, __ATOMIC_RELAXED)};
+	s->all.time_back = load(&p->time_back);
+	for (uint32_t e = 0; e < p->n_engines && p->reader == NULL; e++) {
 		for (uint32_t l = 0; l < p->n_labels; l++) {
 			const struct nssm_label_stats *x = nssm_engine_label(p->out[e].engine, l);
-			s->src.packets += x->packets;
-			s->src.bytes += x->bytes;
+			s->src.packets += load(&x->packets);
+			s->src.bytes += load(&x->bytes);
 			for (int r = 0; r < NSSM_PKT_N_REASONS; r++)
-				s->src.rejected += x->rejected[r];
+				s->src.rejected += load(&x->rejected[r]);
 			for (int b = 0; b < NSSM_REPAIR_N_BITS; b++)
-				s->src.repaired += 1u << b == NSSM_REPAIR_L4_CSUM ? 0 : x->repaired[b];
+				s->src.repaired += 1u << b == NSSM_REPAIR_L4_CSUM ? 0 : load(&x->repaired[b]);
 		}
 	}
 }

@@ -101,8 +101,9 @@ struct nssm_pipeline;
 /* Checks and opens everything; no packet is sent. */
 int nssm_pipeline_open(struct nssm_pipeline **p, const struct nssm_pipeline_cfg *cfg, struct nssm_err *err);
 /* Runs to the end; tick is called from the calling thread 10 times a second. Returns 0; NSSM_EINTR after a stop (everything is
- * flushed and in place then, too); another negative code if a source or sink failed: what had been written before stays where
- * outputs grow in place, and is dropped where they are put in place at the end. */
+ * flushed and in place then, too); another negative code if something failed: what had been written before stays where outputs
+ * grow in place, and is dropped where they are put in place at the end. Captures that are played once, as they come, are played as
+ * far as they go, and outputs are put in place; the code is the reader's error. */
 int nssm_pipeline_run(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx, struct nssm_err *err);
 void nssm_pipeline_close(struct nssm_pipeline **p);
 

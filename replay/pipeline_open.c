@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/measure.h"
 #include "replay/pipeline_priv.h"
@@ -264,11 +264,12 @@ static int open_credits(struct nssm_pipeline *p, struct nssm_err *err)
 {
 	if (!p->live || p->cfg.card == NULL)
 		return 0;
-	p->n_credits = (uint32_t)p->cfg.gen->n_lanes + (uint32_t)p->cfg.gen->n_parked_max + 1;
+	p->n_credits = 2 * ((uint32_t)p->cfg.gen->n_lanes + (uint32_t)p->cfg.gen->n_parked_max) + 1;
 	size_t n = (size_t)p->n_engines * p->n_credits;
 	p->credit = calloc(n, sizeof *p->credit);
 	p->run.credit = calloc(n, sizeof *p->run.credit);
-	if (p->credit == NULL || p->run.credit == NULL)
+	p->run.tight = calloc(p->n_engines, sizeof *p->run.tight);
+	if (p->credit == NULL || p->run.credit == NULL || p->run.tight == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %zu open sessions", n);
 	return 0;
 }
@@ -281,11 +282,13 @@ static const char *spill_dir(struct nssm_pipeline *p)
 		return NULL;
 	if (c->spill_dir != NULL)
 		return c->spill_dir;
-	const char *out = c->pcap_out != NULL && strcmp(c->pcap_out, "-") != 0 ? c->pcap_out : c->pcapng_out;
 	if (c->out_dir != NULL)
 		return c->out_dir;
-	if (out == NULL || access(out, F_OK) == 0)
-		out = out == NULL ? "/tmp/x" : out;
+	const char *out = c->pcap_out != NULL ? c->pcap_out : c->pcapng_out, *tmp = getenv("TMPDIR");
+	struct stat st;
+	/* Beside stdout and devices there is no room. */
+	if (out == NULL || strcmp(out, "-") == 0 || (stat(out, &st) == 0 && !S_ISREG(st.st_mode)))
+		return tmp != NULL ? tmp : "/tmp";
 	snprintf(p->spill, sizeof p->spill, "%s", out);
 	char *slash = strrchr(p->spill, '/');
 	if (slash == NULL)
@@ -294,14 +297,20 @@ static const char *spill_dir(struct nssm_pipeline *p)
 	return p->spill;
 }
 
+/* A model's clones may have half of them (engine_play.c). In virtual time a model's sessions may all be open at once: one that is long
+ * holds the time while those behind it are made. */
 static uint32_t plays_max(const struct nssm_pipeline *p)
 {
 	const struct nssm_pipeline_cfg *c = &p->cfg;
-	uint64_t n = c->plays_max;
-	if (n == 0 && c->mode == NSSM_PLAY_CONCURRENCY)
-		n = c->n_plays / p->n_engines + 1;
+	uint64_t n = c->plays_max, half = c->card != NULL ? 2 : 1, want = 0;
 	if (n == 0)
 		n = p->live ? PLAYS_MAX : 4 * PLAYS_MAX;
+	if (c->plays_max == 0 && c->mode == NSSM_PLAY_CONCURRENCY)
+		want = c->n_plays / p->n_engines + 1;
+	if (c->plays_max == 0 && c->card != NULL && !p->live && c->gen->n_sessions != UINT64_MAX && c->gen->n_sessions > want)
+		want = c->gen->n_sessions;
+	want = want < PLAYS_MOST ? half * want : PLAYS_MOST;
+	n = n > want ? n : want;
 	return (uint32_t)(n < PLAYS_MOST ? n : PLAYS_MOST);
 }
 

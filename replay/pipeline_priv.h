@@ -46,12 +46,14 @@ struct nssm_pipeline {
 	bool source_started;
 	int source_code, generator_stop;
 	struct nssm_err source_err;
-	struct nssm_source_counters src;
+	struct nssm_source_counters src; /* written by the source's thread (relaxed) */
+	uint64_t time_back;
+	uint64_t n_unplaced;      /* packets that were read when the run was over: 1 or 0 */
+	uint64_t read_ns;         /* stream time of the last packet that was read */
+	uint64_t shift_ns;        /* of this pass over the captures */
 	/* Sessions that a generator has open, + 1, by engine: [n_engines * n_credits]; run.credit beside it is what the wire has seen. */
 	atomic_uint_fast64_t *credit;
-	uint32_t n_credits, next_credit;
-	uint64_t read_ns;    /* stream time of the last packet that was read */
-	uint64_t n_unplaced; /* read when the run was over: 1 or 0 */
+	uint32_t n_credits; /* of each engine */
 
 	struct nssm_sink *sink[SINKS_MAX];
 	uint32_t n_sinks;
@@ -74,7 +76,7 @@ struct nssm_pipeline {
 	uint32_t n_labels;
 	uint64_t clock0_ns, ended_ns;
 	atomic_bool ended, engines_over, asked_to_stop;
-	atomic_uint n_over;
+	atomic_uint n_done, n_over; /* engines whose work is done; whose threads end */
 };
 
 uint64_t pipeline_clock(void *ctx);

@@ -9,15 +9,22 @@
 #define FLUSH_BYTES  (64u << 10)
 #define FLUSH_NS     5000000u
 #define NAP_NS       200000
+#define LEAD_TIGHT   64u
 
 static void count(uint64_t *c, uint64_t n)
 {
 	__atomic_store_n(c, *c + n, __ATOMIC_RELAXED);
 }
 
+static void set(uint64_t *c, uint64_t v)
+{
+	__atomic_store_n(c, v, __ATOMIC_RELAXED);
+}
+
 static bool stopped(const struct nssm_pipeline *p)
 {
-	return atomic_load_explicit(&p->run.stop, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&p->run.stop, memory_order_relaxed) != 0 ||
+	       atomic_load_explicit(&p->engines_over, memory_order_relaxed);
 }
 
 static void nap(void)
@@ -50,26 +57,30 @@ static void put_block(struct nssm_pipeline *p, uint32_t engine, struct nssm_bloc
 
 /* --- a model --- */
 
+/* Slots of a session's engine, from the one where it is looked for first. There are twice as many as sessions that may be open, so
+ * that few steps find it. */
+static uint32_t credit_at(const struct nssm_pipeline *p, uint64_t session, uint32_t k)
+{
+	uint32_t first = (uint32_t)(session % p->n_engines) * p->n_credits;
+	return first + (uint32_t)((session / p->n_engines + k) % p->n_credits);
+}
+
 static uint32_t credit_of(const struct nssm_pipeline *p, uint64_t session)
 {
-	uint32_t engine = (uint32_t)(session % p->n_engines), first = engine * p->n_credits;
-	for (uint32_t i = first; i < first + p->n_credits; i++)
+	for (uint32_t k = 0; k < p->n_credits; k++) {
+		uint32_t i = credit_at(p, session, k);
 		if (atomic_load_explicit(&p->credit[i], memory_order_acquire) == session + 1)
 			return i;
+	}
 	return UINT32_MAX;
 }
 
 static uint32_t credit_take(struct nssm_pipeline *p, uint64_t session)
 {
-	if (p->n_credits == 0)
-		return UINT32_MAX;
-	uint32_t engine = (uint32_t)(session % p->n_engines), first = engine * p->n_credits;
 	for (uint32_t k = 0; k < p->n_credits; k++) {
-		/* Not the one freed last: its session may still play. */
-		uint32_t i = first + (p->next_credit + k) % p->n_credits;
+		uint32_t i = credit_at(p, session, k);
 		if (atomic_load(&p->credit[i]) != 0)
 			continue;
-		p->next_credit = i - first + 1;
 		atomic_store_explicit(&p->credit[i], session + 1, memory_order_release);
 		return i;
 	}
@@ -87,6 +98,8 @@ bool pipeline_ready(void *ctx, uint64_t session, uint64_t packets_made)
 	if (word >> 32 == (session & UINT32_MAX))
 		played = word & UINT32_MAX;
 	uint64_t lead = p->cfg.lead_packets > 0 ? p->cfg.lead_packets : LEAD_PACKETS;
+	if (atomic_load_explicit(&p->run.tight[session % p->n_engines], memory_order_relaxed) && lead > LEAD_TIGHT)
+		lead = LEAD_TIGHT;
 	return packets_made < played + lead;
 }
 
@@ -123,7 +136,7 @@ static int emit(void *ctx, const struct nssm_token_block *tb)
 	} while (done < tb->n_tokens);
 	if (tb->end != NSSM_END_NONE) {
 		count(&p->src.sessions_done, 1);
-		uint32_t i = p->n_credits > 0 ? credit_of(p, tb->session) : UINT32_MAX;
+		uint32_t i = credit_of(p, tb->session);
 		if (i != UINT32_MAX)
 			atomic_store_explicit(&p->credit[i], 0, memory_order_release);
 	}
@@ -133,7 +146,7 @@ static int emit(void *ctx, const struct nssm_token_block *tb)
 static void progress(void *ctx, uint64_t n_tokens, uint64_t sessions_done)
 {
 	struct nssm_pipeline *p = ctx;
-	__atomic_store_n(&p->src.tokens, n_tokens, __ATOMIC_RELAXED);
+	set(&p->src.tokens, n_tokens);
 }
 
 static int run_model(struct nssm_pipeline *p, struct nssm_err *err)
@@ -204,68 +217,73 @@ static bool add_frame(struct nssm_pipeline *p, uint32_t engine, const struct nss
 	return true;
 }
 
+/* The reader's own counters are its thread's. */
+static void publish(struct nssm_pipeline *p)
+{
+	const struct nssm_source_counters *r = nssm_reader_counters(p->reader);
+	set(&p->src.packets, r->packets);
+	set(&p->src.bytes, r->bytes);
+	set(&p->src.filtered, r->filtered);
+	set(&p->src.too_long, r->too_long);
+	set(&p->src.truncated, r->truncated);
+	set(&p->src.sessions_begun, r->sessions_begun);
+	set(&p->src.sessions_done, r->sessions_done);
+	set(&p->time_back, nssm_reader_time_back(p->reader));
+}
+
+static bool hand_out(struct nssm_pipeline *p)
+{
+	publish(p);
+	return flush(p, p->read_ns, nssm_reader_done_below(p->reader), p->n_engines > 1);
+}
+
 int pipeline_source_idle(void *ctx)
 {
 	struct nssm_pipeline *p = ctx;
+	publish(p);
 	return stopped(p) || !flush(p, p->read_ns, nssm_reader_done_below(p->reader), false);
 }
 
 /* One pass over all captures. 0: done, 1: stopped. */
-static int pass(struct nssm_pipeline *p, uint64_t shift_ns, uint64_t *n_sessions, struct nssm_err *err)
+static int pass(struct nssm_pipeline *p, uint64_t *n_sessions, struct nssm_err *err)
 {
 	struct nssm_read_pkt k;
 	uint64_t flushed = nssm_now_ns(), now = flushed;
 	uint32_t n = 0;
 	int rc;
 	while ((rc = nssm_reader_next(p->reader, &k, err)) == 1) {
-		uint32_t engine = p->cfg.reader->n_shards > 1 ? k.shard : (uint32_t)(k.session % p->n_engines);
-		struct nssm_block *b = p->out[engine].filling;
-		bool full = b != NULL && b->used + sizeof(struct nssm_block_frame) + k.len + 8 > NSSM_BLOCK_BYTES;
-		if (stopped(p) || (full && !flush(p, k.t_ns + shift_ns, nssm_reader_done_below(p->reader), p->n_engines > 1)) ||
-			!add_frame(p, engine, &k, shift_ns)) {
-			p->n_unplaced = 1;
+		p->n_unplaced = 1;
+		if (stopped(p))
 			return 1;
-		}
-		p->read_ns = k.t_ns + shift_ns;
+		uint32_t engine = (uint32_t)((p->cfg.reader->n_shards > 1 ? k.shard : k.session) % p->n_engines);
+		struct nssm_block *b = p->out[engine].filling;
+		if (b != NULL && b->used + sizeof(struct nssm_block_frame) + k.len + 8 > NSSM_BLOCK_BYTES && !hand_out(p))
+			return 1;
+		if (!add_frame(p, engine, &k, p->shift_ns))
+			return 1;
+		p->n_unplaced = 0;
+		p->read_ns = k.t_ns + p->shift_ns;
 		*n_sessions = k.session + 1 > *n_sessions ? k.session + 1 : *n_sessions;
 		b = p->out[engine].filling;
 		if ((++n & 15) == 0)
 			now = nssm_now_ns();
 		if (b->n < FLUSH_FRAMES && b->used < FLUSH_BYTES && now - flushed < FLUSH_NS)
 			continue;
-		if (!flush(p, k.t_ns + shift_ns, nssm_reader_done_below(p->reader), p->n_engines > 1))
+		if (!hand_out(p))
 			return 1;
 		flushed = now;
 	}
-	return rc == NSSM_EINTR ? 1 : rc;
+	return rc;
 }
 
-static int run_captures(struct nssm_pipeline *p, struct nssm_err *err)
+/* The last word: nothing comes any more, and what it came to. */
+static void end_captures(struct nssm_pipeline *p, uint64_t n_sessions, uint64_t duration, uint64_t packets)
 {
-	const struct nssm_pipeline_cfg *c = &p->cfg;
-	uint64_t n_loops = p->keep ? 1 : c->n_loops, shift = 0, n_sessions = 0, duration = 0, packets = 0;
-	int rc = 0;
-	for (uint64_t loop = 0; rc == 0 && (n_loops == 0 || loop < n_loops); loop++) {
-		if (loop > 0 && (rc = nssm_reader_rewind(p->reader, err)) != 0) {
-			rc = rc > 0 ? 0 : rc; /* the limit of packets is reached */
-			break;
-		}
-		rc = pass(p, shift, &n_sessions, err);
-		duration = nssm_reader_duration(p->reader);
-		packets = nssm_reader_packets(p->reader);
-		uint64_t gap = c->loop_gap_ns >= 0 ? (uint64_t)c->loop_gap_ns : packets > 1 ? duration / (packets - 1) : 0;
-		shift = nssm_loop_start(loop + 1, duration, gap);
-		if (shift > NSSM_STREAM_MAX_NS)
-			break; /* a file's virtual time ends; 146 years of packets are enough */
-	}
-	if (rc > 0)
-		return nssm_err_set(err, NSSM_EINTR, "stopped after %llu packets were read",
-			(unsigned long long)nssm_reader_counters(p->reader)->packets);
-	/* The last word: nothing comes any more, and what it came to. */
+	publish(p);
 	for (uint32_t e = 0; e < p->n_engines; e++) {
 		struct nssm_block *b = filling(p, e);
 		if (b == NULL)
-			break;
+			return;
 		b->stream_ns = UINT64_MAX;
 		b->done_below = n_sessions;
 		b->sessions_total = n_sessions;
@@ -274,6 +292,34 @@ static int run_captures(struct nssm_pipeline *p, struct nssm_err *err)
 		put_block(p, e, b);
 		p->out[e].filling = NULL;
 	}
+}
+
+static int run_captures(struct nssm_pipeline *p, struct nssm_err *err)
+{
+	const struct nssm_pipeline_cfg *c = &p->cfg;
+	uint64_t n_loops = p->keep ? 1 : c->n_loops, n_sessions = 0, duration = 0, packets = 0;
+	int rc = 0;
+	for (uint64_t loop = 0; rc == 0 && (n_loops == 0 || loop < n_loops); loop++) {
+		if (loop > 0 && (rc = nssm_reader_rewind(p->reader, err)) != 0) {
+			rc = rc > 0 ? 0 : rc; /* the limit of packets is reached */
+			break;
+		}
+		rc = pass(p, &n_sessions, err);
+		duration = nssm_reader_duration(p->reader);
+		packets = nssm_reader_packets(p->reader);
+		uint64_t gap = c->loop_gap_ns >= 0 ? (uint64_t)c->loop_gap_ns : packets > 1 ? duration / (packets - 1) : 0;
+		p->shift_ns = nssm_loop_start(loop + 1, duration, gap);
+		if (p->shift_ns > NSSM_STREAM_MAX_NS)
+			break; /* a file's virtual time ends; 146 years of packets are enough */
+	}
+	if (rc > 0 || rc == NSSM_EINTR) {
+		publish(p);
+		return nssm_err_set(err, NSSM_EINTR, "stopped after %llu packets were read",
+			(unsigned long long)nssm_reader_counters(p->reader)->packets);
+	}
+	if (rc < 0)
+		atomic_store_explicit(&p->run.source_failed, true, memory_order_relaxed);
+	end_captures(p, n_sessions, duration, packets);
 	return rc;
 }
 

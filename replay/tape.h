@@ -126,7 +126,10 @@ struct nssm_tape {
 	uint64_t duration_ns;  /* t_ns of the last packet */
 	struct nssm_endpoint *endpoints;
 	struct nssm_flow *flows;
-	uint32_t n_playing;    /* the engine's: plays that read it now */
+	/* the engine's: plays that read it now, or will; it stays when there are none; its packets go with their sending; it will not be
+	 * played again */
+	uint32_t n_playing;
+	bool stays, streams, leaves;
 	/* the builder's own from here on */
 	struct nssm_rec *first, *last;
 	struct nssm_endpoint *endpoint_last;
