@@ -310,7 +310,7 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 
 const struct nssm_cmd nssm_cmd_generate = {
         .name = "generate",
-        .usage = "generate --model DIR --label LABEL --sessions N (--pcap-out FILE | --port DEV | …)",
+        .usage = "generate --model DIR (--pcap-out FILE | --port DEV | …)",
         .summary = "make new sessions with a model, into files or onto a wire",
         .details = "Sessions start as a Poisson process (--sessions-per-s) and go on until the\n"
                    "model ends them or a limit does (--packets, --tokens). --pcap-out writes all\n"

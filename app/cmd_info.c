@@ -407,13 +407,14 @@ const struct nssm_cmd nssm_cmd_info = {
         .name = "info",
         .usage = "info FILE|DIR [--json] [--verify]",
         .summary = "say what a corpus, a checkpoint or a capture holds",
-        .details = "A corpus (*.nssm): codec, labels with sessions, packets and flows, what was skipped and "
-                   "why, unigram entropy.\n"
-                   "A checkpoint folder, or a training's folder: sizes, number and type of weights, labels, "
-                   "codec.\n"
-                   "A capture (pcap, pcapng, also .gz; - is stdin): link type, packets, bytes, time span, "
-                   "flows, what codec raw skips.\n"
-                   "--verify reads a corpus or a checkpoint to its last byte and checks every checksum.\n"
+        .details = "A corpus (*.nssm): codec, labels with sessions, packets and flows, what was\n"
+                   "skipped and why, unigram entropy.\n"
+                   "A checkpoint folder, or a training's folder: sizes, number and type of weights,\n"
+                   "labels, codec.\n"
+                   "A capture (pcap, pcapng, also .gz; - is stdin): link type, packets, bytes, time\n"
+                   "span, flows, what codec raw skips.\n"
+                   "--verify reads a corpus or a checkpoint to its last byte and checks every\n"
+                   "checksum.\n"
                    "\n"
                    "  netssm info train.nssm --verify\n"
                    "  netssm info run/best --json\n",

@@ -86,7 +86,8 @@ static int settings(struct nssm_ingest_cfg *cfg, struct nssm_conf *conf, struct 
 	cfg->n_only = nssm_conf_list(conf, NSSM_K_ONLY, &cfg->only);
 	cfg->out = nssm_conf_str(conf, NSSM_K_CORPUS_OUT);
 	cfg->strict = nssm_conf_bool(conf, NSSM_K_STRICT);
-	cfg->codec = (struct nssm_codec_cfg){.kind = (enum nssm_codec_kind)nssm_codec_kind_find(nssm_conf_str(conf, NSSM_K_CODEC)),
+	cfg->codec = (struct nssm_codec_cfg){
+	        .kind = (enum nssm_codec_kind)nssm_codec_kind_find(nssm_conf_str(conf, NSSM_K_CODEC)),
 	        .version = 1,
 	        .pkt_len = (uint32_t)nssm_conf_int(conf, NSSM_K_PKT_LEN),
 	        .compat_paper = strcmp(nssm_conf_str(conf, NSSM_K_COMPAT), "paper") == 0};
@@ -130,17 +131,15 @@ const struct nssm_cmd nssm_cmd_prepare = {
         .name = "prepare",
         .usage = "prepare --captures DIR --labels CSV --out FILE",
         .summary = "turn captures into a corpus of tokens",
-        .details =
-                "Reads pcap and pcapng (also .gz), cuts them into sessions, spells their packets as tokens "
-                "and writes one corpus\n"
-                "file. Labels come from a CSV with the columns File,Label, or one --label is given to all. "
-                "With --split only the\n"
-                "rows with this value in the column Split are taken. What was skipped is counted by reason.\n"
-                "\n"
-                "  netssm prepare --captures samples --labels samples/labels.csv --split train --out "
-                "train.nssm\n"
-                "  netssm prepare --captures office.pcapng --label office --session-split client --out "
-                "office.nssm\n",
+        .details = "Reads pcap and pcapng (also .gz), cuts them into sessions, spells their packets\n"
+                   "as tokens and writes one corpus file. Labels come from a CSV with the columns\n"
+                   "File,Label, or one --label is given to all. With --split only the rows with this\n"
+                   "value in the column Split are taken. What was skipped is counted by reason.\n"
+                   "\n"
+                   "  netssm prepare --captures samples --labels samples/labels.csv --split train \\\n"
+                   "    --out train.nssm\n"
+                   "  netssm prepare --captures office.pcapng --label office \\\n"
+                   "    --session-split client --out office.nssm\n",
         .bit = NSSM_CMD_PREPARE,
         .max_pos = 0,
         .run = run,

@@ -463,14 +463,18 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 
 const struct nssm_cmd nssm_cmd_train = {
 	.name = "train",
-	.usage = "train --corpus FILE [--val FILE] --out DIR [--config FILE] [--minutes N | --epochs N | --steps N]",
+	.usage = "train --corpus FILE [--val FILE] --out DIR [--minutes N] [flags]",
 	.summary = "train a model on a corpus",
-	.details = "Writes OUT/last (everything to go on with --resume), OUT/best (the weights with the lowest validation loss) and\n"
-		   "OUT/log.csv (one row a step). SIGINT saves and stops. A time budget is turned into steps once, at the start.\n"
-		   "Validation losses are those of the fp32 masters, whatever dtype best/ is stored as.\n"
-		   "\n"
-		   "  netssm train --corpus train.nssm --val val.nssm --config conf/small.yaml --minutes 30 --out m\n"
-		   "  netssm train --corpus train.nssm --val val.nssm --config conf/small.yaml --out m --resume\n",
+	.details = "Writes OUT/last (everything to go on with --resume), OUT/best (the weights with\n"
+	           "the lowest validation loss) and OUT/log.csv (one row a step). SIGINT saves and\n"
+	           "stops. A time budget (--minutes) is turned into steps once, at the start.\n"
+	           "Validation losses are those of the fp32 masters, whatever dtype best/ is stored\n"
+	           "as.\n"
+	           "\n"
+	           "  netssm train --corpus train.nssm --val val.nssm --config conf/small.yaml \\\n"
+	           "    --minutes 30 --out m\n"
+	           "  netssm train --corpus train.nssm --val val.nssm --config conf/small.yaml \\\n"
+	           "    --out m --resume\n",
 	.bit = NSSM_CMD_TRAIN,
 	.max_pos = 0,
 	.run = run,

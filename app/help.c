@@ -124,16 +124,65 @@ static void man_cmd(FILE *out, const struct nssm_cmd *cmd)
 	roff(out, cmd->summary);
 	fputs("\n", out);
 	if (cmd->details != NULL && cmd->details[0] != '\0') {
-		/* Kept as it stands: it holds examples. */
-		fputs(".PP\n.nf\n", out);
+		/* Kept as it stands, from the first column on: it holds examples, and is up to 80 columns wide. */
+		fputs(".PP\n.in 0\n.nf\n", out);
 		roff(out, cmd->details);
 		if (cmd->details[strlen(cmd->details) - 1] != '\n')
 			fputc('\n', out);
-		fputs(".fi\n", out);
+		fputs(".fi\n.in\n", out);
 	}
 	for (int i = 0; i < NSSM_N_KEYS; i++)
 		if (nssm_conf_key(i)->cmds & cmd->bit)
 			man_key(out, i);
+}
+
+/* What holds for all that sends: generate, replay and run. */
+/* clang-format off */
+static const struct {
+	const char *name, *text[2]; /* paragraphs */
+} part[] = {
+	{"CLONES",
+		{"A clone is a session sent again as a new one: addresses, ports, MACs, sequence numbers, SACK edges, "
+		"time stamps, IP IDs, DNS ids, TLS randoms and session ids are its own, both directions agree, and "
+		"checksums are right if they were. No two that are alive share a client's address and port; "
+		"--endpoints-max, --sockets-max and --servers-max say how many a session may have, which for captures "
+		"is found out by reading them first. A gateway's address is given to nobody.",
+		"Clones do not react. What ends connections itself breaks them: a proxy, SYN cookies, a firewall that "
+		"randomises sequence numbers. Nothing is sent again because it was lost. QUIC Initials, and addresses "
+		"inside FTP, SIP and RTSP, are left as they are; such flows are counted."}},
+	{"COUNTS",
+		{"made = sent + dropped + left, to the packet. Dropped by reason: queue_full (a port took nothing), "
+		"link_down, too_long (for the port's MTU), no_reader (a stream that nobody reads, or not fast "
+		"enough), error (a sink failed). Left is what was read or made and never became due. Late is the time "
+		"from when a packet was due to when it was handed to the port; at --rate top nothing is due."}},
+	{"TRUTH",
+		{"--truth writes a row a flow: community_id (version 1, seed 0), proto, src_ip, src_port, dst_ip, "
+		"dst_port (src began the flow; as sent), label, session, clone (0: the session itself), first_due, "
+		"last_due, first_sent, last_sent (seconds since 1970), packets_fwd, packets_rev, bytes_fwd, bytes_rev "
+		"(what left), dropped, state (complete, or cut by the end of the run)."}},
+	{"WATCHING AND STEERING",
+		{"A terminal shows the run live, anything else gets a line every 10 s (--progress). --metrics serves "
+		"OpenMetrics at /metrics of its port on 127.0.0.1; with a --port DPDK's telemetry has /netssm/stats. "
+		"--control makes a Unix socket, for its owner only, that takes a line and answers with one of JSON: "
+		"rate WHAT, pause, resume, stats, stop (sends what is due), stop now, help."}},
+	{"SAFETY",
+		{"Nothing is sent live but by a --port that is named. An interface that carries the default route, or "
+		"the login session that netssm runs in, is refused unless --force, also behind a bridge, bond or "
+		"VLAN. --max-pps and --max-bps hold whatever the rate is. Files need no rights; ports of kernel "
+		"interfaces need root or CAP_NET_RAW, af_xdp CAP_NET_ADMIN and CAP_BPF as well."}},
+};
+/* clang-format on */
+
+static void sending(FILE *out)
+{
+	for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+		section(out, part[i].name);
+		for (int k = 0; k < 2 && part[i].text[k] != NULL; k++) {
+			fputs(k > 0 ? ".PP\n" : "", out);
+			roff(out, part[i].text[k]);
+			fputc('\n', out);
+		}
+	}
 }
 
 void nssm_help_man(FILE *out, const struct nssm_cmd *const *cmds)
@@ -148,13 +197,14 @@ void nssm_help_man(FILE *out, const struct nssm_cmd *const *cmds)
 	section(out, "DESCRIPTION");
 	fputs("Captures become a corpus of labelled sessions, a Mamba\\-2 model is trained on it, and the "
 	      "model generates new\n"
-	      "sessions of many flows, which go into captures or onto a wire; captures can be replayed the same way:\n.PP\n.nf\n",
+	      "sessions of many flows, which go into captures or onto a wire; captures can be replayed the "
+	      "same way:\n.PP\n.in 2\n.nf\n",
 	        out);
 	for (size_t i = 0; i < N_STEPS; i++) {
 		roff(out, steps[i]);
 		fputc('\n', out);
 	}
-	fputs(".fi\n", out);
+	fputs(".fi\n.in\n", out);
 	section(out, "COMMANDS");
 	for (; *cmds != NULL; cmds++)
 		man_cmd(out, *cmds);
@@ -163,6 +213,7 @@ void nssm_help_man(FILE *out, const struct nssm_cmd *const *cmds)
 	      "over an earlier one\n"
 	      ".TP\n.B \\-h, \\-\\-help\nhelp for the command\n.TP\n.B \\-\\-\nends the flags\n",
 	        out);
+	sending(out);
 	section(out, "PROFILES");
 	fputs("A profile is a YAML file of sections and keys; a flag named\n.B \\%\\-\\-seq\\-tokens\nis the "
 	      "key\n.B seq_tokens\n"
@@ -176,6 +227,6 @@ void nssm_help_man(FILE *out, const struct nssm_cmd *const *cmds)
 	        out);
 	section(out, "EXIT STATUS");
 	fputs(".TP\n.B 0\nwell\n.TP\n.B 1\nan error, named on standard error\n.TP\n.B 2\na command line that "
-	      "makes no sense\n.TP\n.B 130\nstopped by SIGINT\n",
+	      "makes no sense\n.TP\n.B 130\nstopped by SIGINT or SIGTERM\n",
 	        out);
 }

@@ -73,6 +73,8 @@ class Cli(unittest.TestCase):
         for name in built_commands():
             with self.subTest(name):
                 r = run(name, "--help")
+                for line in r.stdout.splitlines():
+                    self.assertLessEqual(len(line), 80, line)
                 self.assertEqual((r.returncode, r.stderr), (0, ""))
                 self.assertEqual(r.stdout, run("help", name).stdout)
                 self.assertEqual(r.stdout, run(name, "-h").stdout)
