@@ -180,7 +180,7 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 
 const struct nssm_cmd nssm_cmd_bench = {
 	.name = "bench",
-	.usage = "bench [model | wire [CAPTURE...] | pace | pcap [CAPTURE...]] [flags]",
+	.usage = "bench [model | wire [CAPTURE…] | pace | pcap [CAPTURE…]] [flags]",
 	.summary = "measure how fast this machine trains, generates and sends",
 	.details = "  model  training and generation (the default)\n"
 		   "  wire   one lcore into net_null at top speed: a loop that only copies packets\n"

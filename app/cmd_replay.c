@@ -188,7 +188,7 @@ const struct nssm_cmd nssm_cmd_replay = {
                    "    --preload-pcap (-K)       --preload\n"
                    "    --mtu 1400 --mtu-trunc    --mtu 1400,truncate, or --mtu 1400,drop\n"
                    "    --unique-ip               --clones N in place of --loop N\n"
-                   "    --stats 1                 --progress plain, --metrics PORT, --stats-json FILE\n"
+                   "    --stats 1                 --progress plain, --metrics, --stats-json\n"
                    "    tcprewrite --fixcsum      --fix-checksums\n"
                    "    tcprewrite -e             --clients, --servers, --client-mac, --server-mac\n"
                    "    tcprewrite --enet-vlan=…  --vlan 100, --strip-vlan\n"
