@@ -388,9 +388,11 @@ static void window(void *ctx)
 	static struct nssm_hist since;
 	nssm_pipeline_stats(w->p, &w->now);
 	double t = nssm_now_s(), lost = (double)(w->now.all.lost_ns - w->before.all.lost_ns) / 1e9;
+	/* An engine that has been off its CPU for the whole window does not know yet. */
+	double sent = (double)(w->now.all.sent - w->before.all.sent);
 	if (w->before.all.sent > 0) {
 		w->n++;
-		if (lost < 0.02 * (t - w->t)) {
+		if (lost < 0.02 * (t - w->t) && sent > 0.9 * PACE_PPS * (t - w->t)) {
 			nssm_hist_since(&since, &w->now.all.late, &w->before.all.late);
 			nssm_hist_merge(&w->quiet, &since);
 			w->n_quiet++;
