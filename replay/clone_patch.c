@@ -18,8 +18,7 @@ static void end_mac(uint8_t *dst, const struct work *w, const struct nssm_endpoi
 	struct nssm_mapped m = {.number = e->idx};
 	if (w->c->cfg.rewrite)
 		nssm_map_endpoint(&m, w->c, e->ip_version == 6, e->role, e->idx, w->id->slot);
-	uint64_t captured = (uint64_t)nssm_get16(dst) << 32 | nssm_get32(dst + 2);
-	uint64_t mac = nssm_clone_mac(w->c, e->role, m.number, captured);
+	uint64_t mac = nssm_clone_mac(w->c, e->role, m.number, nssm_mac_value(dst));
 	nssm_put16(dst, (uint32_t)(mac >> 32));
 	nssm_put32(dst + 2, (uint32_t)mac);
 }
@@ -38,8 +37,7 @@ static void patched(uint8_t *is, const struct work *w, const struct nssm_patch *
 	case NSSM_PATCH_ADDR:
 		nssm_map_endpoint(m, w->c, p->n == 16, e->role, e->idx, w->id->slot);
 		if (nssm_is_mapped(w->c, p->n == 16, e->role))
-			nssm_side_addr(is, &w->c->side[p->n == 16][e->role == NSSM_ROLE_SERVER], p->n == 16,
-			        m[0].number);
+			nssm_clone_addr(is, w->c, p->n == 16, e->role, m[0].number);
 		break;
 	case NSSM_PATCH_MAC:
 		end_mac(is, w, e);
@@ -59,7 +57,7 @@ static void patched(uint8_t *is, const struct work *w, const struct nssm_patch *
 		nssm_put32(is, nssm_get32(is) + (uint32_t)(p->at ? random >> 32 : random));
 		break;
 	case NSSM_PATCH_TS:
-		random = nssm_purpose(random, NSSM_RANDOM_TS);
+		random = nssm_ts_random(random);
 		nssm_put32(is, nssm_get32(is) + (uint32_t)(p->at ? random >> 32 : random));
 		break;
 	case NSSM_PATCH_DNS:
@@ -78,14 +76,13 @@ static void patched(uint8_t *is, const struct work *w, const struct nssm_patch *
 	}
 }
 
-/* new + ~old over n bytes, as 16-bit words in the machine's byte order. off: where they lie, from an even byte on. */
+/* new + ~old over n bytes. off: where they lie, from an even byte on. */
 static uint32_t difference(const uint8_t *is, const uint8_t *was, uint32_t n, uint32_t off)
 {
 	uint64_t sum = 0;
 	for (uint32_t i = 0; i < n; i++) {
-		/* A byte at an even place is the low one of its word as it lies in memory. The other half of the word is
-		 * 0 + ~0, which counts for nothing. */
-		unsigned up = (off + i) & 1 ? 8 : 0;
+		/* The other half of the word is 0 + ~0, which counts for nothing. */
+		unsigned up = (off + i) & 1 ? 0 : 8;
 		sum += ((uint32_t)is[i] << up) + (uint16_t) ~((uint32_t)was[i] << up);
 	}
 	return nssm_sum_fold(sum);
@@ -96,15 +93,17 @@ uint32_t nssm_clone_patch(const struct nssm_cloner *c, uint8_t *dst, int shift, 
 {
 	struct work w = {.c = c, .id = id, .side = rec->dir};
 	uint64_t sum = 0, inner_l4 = 0, inner_ip = 0;
-	for (uint32_t i = 0; i < rec->patches->n; i++) {
-		const struct nssm_patch *p = &rec->patches->patch[i];
+	const struct nssm_patches *all = nssm_rec_patches(rec);
+	for (uint32_t i = 0; all != NULL && i < all->n; i++) {
+		const struct nssm_patch *p = &all->patch[i];
 		uint8_t *at = p->off < 12 ? dst + p->off : dst + shift + p->off, was[64];
 		if ((macs_only && p->what != NSSM_PATCH_MAC) ||
 		        (p->what == NSSM_PATCH_MAC && p->at == 1 && c->has_hop[w.side]))
 			continue;
 		memcpy(was, at, p->n);
 		if (p->what == NSSM_PATCH_CSUM)
-			nssm_sum_apply(at, p->sum == NSSM_SUM_INNER_IP ? inner_ip : inner_l4, p->at == 1);
+			nssm_sum_apply(at, (uint16_t)nssm_get16(at),
+			        p->sum == NSSM_SUM_INNER_IP ? inner_ip : inner_l4, p->at == 1);
 		else
 			patched(at, &w, p);
 		uint32_t d = difference(at, was, p->n, p->off);

@@ -238,6 +238,11 @@ static const struct nssm_patches *write_patches(
 	return all;
 }
 
+static bool is_whole(const struct nssm_layout *l)
+{
+	return l->kind == NSSM_REC_TCP || l->kind == NSSM_REC_UDP;
+}
+
 static uint32_t without_zeros(const uint8_t *frame, uint32_t n)
 {
 	for (uint64_t w; n >= 8; n -= 8) {
@@ -248,6 +253,13 @@ static uint32_t without_zeros(const uint8_t *frame, uint32_t n)
 	while (n > 0 && frame[n - 1] == 0)
 		n--;
 	return n;
+}
+
+/* Without trailing zeros, but with all of a TCP or UDP header: most end in an urgent pointer of 0. */
+static uint32_t stored_bytes(const struct nssm_layout *l, const uint8_t *frame, uint32_t len)
+{
+	uint32_t n = without_zeros(frame, len), headers = is_whole(l) ? l->h.payload_off : 0;
+	return n > headers ? n : headers;
 }
 
 static void fill_rec(
@@ -261,11 +273,39 @@ static void fill_rec(
 	        .n_vlan = l->h.n_vlan,
 	        .l3_off = l->h.l3_off,
 	        .l4_off = l->l4_off,
-	        .payload_off = l->kind == NSSM_REC_TCP || l->kind == NSSM_REC_UDP ? l->h.payload_off : 0,
+	        .payload_off = is_whole(l) ? l->h.payload_off : 0,
 	        .ts_off = l->ts_off,
 	        .sack_off = l->sack_off,
 	        .n_sack = l->n_sack,
 	        .csum_off = l->csum_off};
+}
+
+static bool is_plain(const struct nssm_rec *rec, const struct nssm_layout *l, const uint8_t *frame)
+{
+	const struct nssm_flow *f = rec->flow;
+	if (!is_whole(l) || f == NULL || f->end_role[0] == NSSM_ROLE_FIXED ||
+	        (rec->dir == 1 && f->end_role[1] == NSSM_ROLE_FIXED))
+		return false;
+	bool to_group = f->end_role[1] == NSSM_ROLE_FIXED;
+	return rec->patches == NULL && rec->payload_off <= NSSM_REC_HEAD &&
+	       ((l->ts_off | l->sack_off) & 1) == 0 && (l->flags & NSSM_REC_ROUTED) == 0 &&
+	       (frame[0] & 1) == to_group &&
+	       (l->kind == NSSM_REC_TCP || nssm_get16(frame + l->csum_off) != 0);
+}
+
+static uint16_t complement(uint32_t sum)
+{
+	return nssm_csum_fold(sum);
+}
+
+static void make_plain(struct nssm_rec *rec, const struct nssm_layout *l, const uint8_t *frame)
+{
+	const uint8_t *ip = frame + l->h.l3_off;
+	uint32_t addrs = nssm_csum_add(0, l->addr[0], 2u * l->addr_len);
+	rec->flags |= NSSM_REC_PLAIN;
+	rec->plain.base_ip =
+	        l->addr_len == 4 ? complement(addrs + nssm_get16(ip + 4) + nssm_get16(ip + 10)) : 0;
+	rec->plain.base_l4 = complement(addrs + l->port[0] + l->port[1] + nssm_get16(frame + l->csum_off));
 }
 
 static void count(struct nssm_tape *t, struct nssm_rec *rec, const uint8_t *frame)
@@ -301,7 +341,7 @@ int nssm_tape_append(struct nssm_tape_builder *b, struct nssm_tape *t, uint64_t 
 		        (unsigned long long)t->session, len, FRAME_MAX);
 	struct nssm_layout l;
 	nssm_layout_parse(&l, frame, len);
-	uint32_t stored = without_zeros(frame, len);
+	uint32_t stored = stored_bytes(&l, frame, len);
 	int dir = 0;
 	const struct nssm_row *row =
 	        l.addr_len != 0 && !l.later_frag ? nssm_table_flow(&b->table, t, &dir, &l) : NULL;
@@ -333,6 +373,9 @@ int nssm_tape_append(struct nssm_tape_builder *b, struct nssm_tape *t, uint64_t 
 	struct nssm_rec *at = place(b, t, stored, patches_room);
 	write_bytes(b, t, frame, stored);
 	rec.patches = n_patches > 0 ? write_patches(b, t, patch, n_patches) : NULL;
+	rec.flags |= (uint8_t)((l.addr_len == 16 ? NSSM_REC_IP6 : 0) | (l.tcp_flags & 16 ? NSSM_REC_ACK : 0));
+	if (is_plain(&rec, &l, frame))
+		make_plain(&rec, &l, frame);
 	t->rec_now->used = align(t->rec_now->used, NSSM_REC_ALIGN);
 	*at = rec;
 	*(t->last != NULL ? &t->last->next : &t->first) = at;

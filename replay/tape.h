@@ -60,8 +60,7 @@ struct nssm_flow {
 	uint8_t end_role[2];         /* end[i]->role */
 	uint8_t port_rule[2];        /* enum nssm_port_rule */
 	uint8_t icmp_type, icmp_code; /* of its first packet */
-	uint16_t reserved;
-	uint32_t sum;                /* ones' complement sum of the addresses and ports, folded to 16 bits, in the machine's byte order */
+	uint8_t pad[6];
 	/* here ends the first cache line */
 	uint32_t n_packets[2];       /* sent by end[0], end[1] */
 	uint64_t n_bytes[2];         /* wire lengths */
@@ -100,14 +99,25 @@ struct nssm_rec {
 	uint16_t app_off;
 	uint16_t csum_off;     /* checksum of TCP, UDP, ICMP; 0: none there */
 	struct nssm_rec *next; /* NULL: none yet */
-	const struct nssm_patches *patches; /* what else is rewritten (tape_impl.h); NULL: nothing */
+	union {
+		const struct nssm_patches *patches; /* what else is rewritten (tape_impl.h); NULL: nothing */
+		struct {
+			/* NSSM_REC_PLAIN: complements of the checksums and of what they cover and a clone replaces, added up
+			 * (RFC 1624): of the IPv4 header's addresses and identification; of addresses and ports. */
+			uint16_t base_ip, base_l4;
+		} plain;
+	};
 };
 _Static_assert(sizeof(struct nssm_rec) == 64, "a record's head is one cache line");
 
-#define NSSM_REC_PORTS  1u /* l4_off points to source and destination port */
-#define NSSM_REC_PSEUDO 2u /* the checksum at csum_off covers the addresses */
-#define NSSM_REC_OPENS  8u /* the first packet of its flow */
-#define NSSM_REC_ROUTED 4u /* not the destination, though: it is a hop of a routing header */
+#define NSSM_REC_PORTS  1u  /* l4_off points to source and destination port */
+#define NSSM_REC_PSEUDO 2u  /* the checksum at csum_off covers the addresses */
+#define NSSM_REC_ROUTED 4u  /* not the destination, though: it is a hop of a routing header */
+#define NSSM_REC_OPENS  8u  /* the first packet of its flow */
+#define NSSM_REC_PLAIN  16u /* TCP or UDP from a host to a host or a group, the whole header in what nssm_rec_head has, options in
+			       step with 16-bit words, nothing that is rarer: a route, patches, UDP without a checksum */
+#define NSSM_REC_IP6    32u
+#define NSSM_REC_ACK    64u /* TCP with the flag */
 
 enum nssm_rec_kind { NSSM_REC_OTHER, NSSM_REC_ARP, NSSM_REC_IP, NSSM_REC_TCP, NSSM_REC_UDP, NSSM_REC_ICMP, NSSM_REC_FRAGMENT };
 enum nssm_rec_app { NSSM_APP_NONE, NSSM_APP_DNS, NSSM_APP_TLS_CLIENT_HELLO, NSSM_APP_TLS_SERVER_HELLO };

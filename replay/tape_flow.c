@@ -87,28 +87,6 @@ static struct nssm_endpoint *flow_end(
 
 /* --- flows --- */
 
-static uint32_t word(const uint8_t *p)
-{
-	uint32_t w;
-	memcpy(&w, p, 4);
-	return w;
-}
-
-/* Ones' complement sum in the machine's own byte order (RFC 1071, section 2 (B)). */
-static uint32_t sum_of(const struct nssm_flow *f)
-{
-	uint64_t s = 0;
-	uint8_t ports[4] = {(uint8_t)(f->port[0] >> 8), (uint8_t)f->port[0], (uint8_t)(f->port[1] >> 8),
-	        (uint8_t)f->port[1]};
-	for (int i = 0; i < 2; i++)
-		for (int k = 0; k < 16; k += 4)
-			s += word(f->end[i]->addr + k);
-	s += word(ports);
-	while (s >> 16 != 0)
-		s = (s & 0xffff) + (s >> 16);
-	return (uint32_t)s;
-}
-
 static void rule_ports(struct nssm_flow *f, bool has_ports)
 {
 	const uint8_t *role = f->end_role;
@@ -156,7 +134,6 @@ static struct nssm_flow *new_flow(struct nssm_tape_builder *b, struct nssm_tape 
 	}
 	rule_ports(f, l->has_ports);
 	f->opaque = opaque_by_port(f->proto, f->port);
-	f->sum = sum_of(f);
 	for (int i = 0; i < 2; i++)
 		if (f->port_rule[i] != NSSM_PORT_KEPT)
 			f->socket[i] = nssm_table_socket(&b->table, t, end[i], f->proto, f->port[i]);

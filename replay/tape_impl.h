@@ -63,6 +63,11 @@ struct nssm_patches {
 };
 #define NSSM_PATCHES_MAX 32u
 
+static inline const struct nssm_patches *nssm_rec_patches(const struct nssm_rec *rec)
+{
+	return (rec->flags & NSSM_REC_PLAIN) != 0 ? NULL : rec->patches;
+}
+
 /* --- the layout of a frame, before anything is known of its tape (tape_parse.c) --- */
 struct nssm_layout {
 	struct nssm_hdrs h;

@@ -96,6 +96,8 @@ static uint8_t opener(const struct nssm_layout *l)
 		return (l->tcp_flags & ACK) != 0;
 	if (l->kind == NSSM_REC_ICMP)
 		return l->has_ports && (l->icmp_type == 0 || l->icmp_type == 129);
+	if (nssm_addr_fixed(l->addr[1], l->h.ip_version))
+		return 0; /* groups open nothing */
 	bool from = nssm_split_server_port(l->port[0]), to = nssm_split_server_port(l->port[1]);
 	return l->has_ports && from && !to;
 }
