@@ -316,7 +316,6 @@ int engine_take_blocks(struct nssm_engine *e, struct nssm_err *err)
 			e->block = nssm_ring_get(e->cfg.in);
 			if (e->block == NULL)
 				return 0;
-			e->block_pos = e->block_n = 0;
 			e->idle_ns = 0;
 		}
 		int rc = e->block->kind == NSSM_BLOCK_TOKENS ? take_tokens(e, e->block, err) : take_frames(e, e->block, err);
@@ -329,6 +328,7 @@ int engine_take_blocks(struct nssm_engine *e, struct nssm_err *err)
 		assert(back); /* the ring back holds all blocks there are */
 		(void)back;
 		e->block = NULL;
+		e->block_pos = e->block_n = 0;
 	}
 	return 0;
 }

@@ -17,6 +17,7 @@ import urllib.request
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NETSSM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else sys.exit(__doc__)
 WEB = os.path.join(ROOT, "samples", "web-001.pcap.gz")
+DNS = os.path.join(ROOT, "samples", "dns-001.pcap.gz")
 MODEL = os.path.join(ROOT, "model", "pretrained")
 WAIT_S = 60
 
@@ -53,6 +54,8 @@ class Live(unittest.TestCase):
         self.assertIn(f"made {c['made']} = sent {c['sent']} + dropped ", out.decode())
         self.assertEqual(sum(label["sent"] for label in self.manifest["labels"].values()), c["sent"])
         self.assertEqual(self.manifest["all"]["sent"], c["sent"])
+        if self.manifest["command"] == "replay" and self.manifest["options"]["clone.clones"] == 1:
+            self.assertEqual(stats["feed"]["packets"], c["made"] + c["left"])
         return out.decode()
 
     def ask(self, line):
@@ -129,6 +132,11 @@ class Live(unittest.TestCase):
         self.assertEqual(self.manifest["ended"], "complete")
         bits = 8 * (self.manifest["all"]["sent_bytes"] + 4 * self.manifest["all"]["sent"])
         self.assertTrue(900000 < bits < 1100000, bits)
+        # Blocks of many sizes are still on their way when it ends.
+        self.start("replay", WEB, DNS, "--merge", "--loop", 0, "--rate", "20kpps", "--duration", "1s", "--port", "null", "--progress",
+                   "none")
+        self.end(0)
+        self.assertGreater(self.manifest["counts"]["left"], 0)
         self.start("replay", WEB, "--loop", 0, "--rate", "top", "--limit", 12345, "--max-pps", "50k", "--port", "null", "--progress",
                    "none")
         self.end(0)
