@@ -14,6 +14,7 @@
 #define TICK_NS       100000000u
 #define MEASURE_WAIT_NS 500000000u
 #define GATEWAY_WAIT_S 10u
+#define LINK_WAIT_S    10u /* negotiating 10GBASE-T takes a card up to 5 */
 #define NAP_CONTROL_NS 10000000u
 #define NAP_VIRTUAL_NS 2000000u
 
@@ -103,12 +104,13 @@ int nssm_pipeline_open(struct nssm_pipeline **pp, const struct nssm_pipeline_cfg
 		rc = open_labels(p, err);
 	if (rc == 0 && p->n_ports > 0)
 		rc = pipeline_open_ports(p, err);
-	bool waits_for_net = false;
+	bool has_neigh = false;
 	for (uint32_t i = 0; rc == 0 && i < p->n_ports; i++) {
-		waits_for_net |= p->neigh[i] != NULL;
+		has_neigh |= p->neigh[i] != NULL;
 		atomic_store(&p->run.port_up[i], nssm_port_info(p->port[i])->up);
 	}
-	atomic_store(&p->run.net_ready, !waits_for_net);
+	atomic_store(&p->run.net_known, !has_neigh);
+	atomic_store(&p->run.net_ready, p->n_ports == 0);
 	if (rc == 0)
 		rc = pipeline_open_outputs(p, err);
 	if (rc == 0)
@@ -189,12 +191,17 @@ static int wait_for_others(struct nssm_pipeline *p, struct nssm_engine *e, struc
 	return rc;
 }
 
-/* What still comes back is waited for. */
+static bool all_came_back(const struct nssm_pipeline *p)
+{
+	return nssm_measure_waiting(p->measure) == 0 && nssm_measure_all(p->measure)->lost == 0;
+}
+
+/* What still comes back is waited for, also if it was given up already: it counts as late then, and no more as lost. */
 static int listen_on(struct nssm_pipeline *p, struct nssm_engine *e, struct nssm_err *err)
 {
 	uint64_t wait = p->cfg.live.measure_wait_ns > 0 ? p->cfg.live.measure_wait_ns : MEASURE_WAIT_NS, until = nssm_now_ns() + wait;
 	int rc = 0;
-	while (rc == 0 && nssm_now_ns() < until && nssm_measure_waiting(p->measure) > 0 && atomic_load(&p->run.stop) < 2)
+	while (rc == 0 && nssm_now_ns() < until && !all_came_back(p) && atomic_load(&p->run.stop) < 2)
 		rc = nssm_engine_listen(e, err);
 	nssm_measure_expire(p->measure, UINT64_MAX);
 	return rc;
@@ -250,17 +257,23 @@ static int start(struct nssm_pipeline *p, struct nssm_err *err)
 	return 0;
 }
 
-/* Gateways that have answered: from now on frames go to them. The first packet waits for that. */
-static void follow_gateways(struct nssm_pipeline *p)
+/* Gateways that have answered: from now on frames go to them. The first packet waits for that, and for links that are not up yet; one
+ * that stays down is not waited for without end, and what goes there is dropped. */
+static void follow_net(struct nssm_pipeline *p, uint64_t since_ns)
 {
-	bool known = atomic_load(&p->run.net_known);
+	bool known = atomic_load(&p->run.net_known), linked = true;
+	for (uint32_t i = 0; i < p->n_ports; i++) {
+		bool up = nssm_port_link(p->port[i]);
+		atomic_store(&p->run.port_up[i], up);
+		linked &= up;
+	}
 	for (uint32_t side = 0; side < 2 && p->n_ports > 0; side++) {
 		struct nssm_neigh *n = p->neigh[side < p->n_ports ? side : p->n_ports - 1];
 		uint8_t mac[6];
 		if (n != NULL && (nssm_neigh_gateway(n, 4, mac) || nssm_neigh_gateway(n, 6, mac)))
 			nssm_cloner_set_next_hop(p->cloner, (int)side, mac);
 	}
-	if (known)
+	if (known && (linked || since_ns > LINK_WAIT_S * 1000000000ull))
 		atomic_store(&p->run.net_ready, true);
 }
 
@@ -281,12 +294,10 @@ static int watch(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx, st
 	int rc = 0;
 	while (atomic_load(&p->n_over) < p->n_engines) {
 		uint64_t now = nssm_now_ns();
-		follow_gateways(p);
+		follow_net(p, now - began);
 		if (rc == 0 && now - began > GATEWAY_WAIT_S * 1000000000ull && !atomic_load(&p->run.net_ready) &&
 			(rc = missing_gateway(p, err)) != 0)
 			nssm_pipeline_stop(p, true);
-		for (uint32_t i = 0; i < p->n_ports; i++)
-			atomic_store(&p->run.port_up[i], nssm_port_link(p->port[i]));
 		if (now >= next && tick != NULL) {
 			tick(ctx);
 			next = now + TICK_NS;

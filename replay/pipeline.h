@@ -3,6 +3,8 @@
  * Threads: the caller's is control; one or more for the source; one for each engine. With live ports engines spin and each has a
  *          CPU of its own (the last ones that the process may use, or cfg.cpus); otherwise they sleep while there is nothing to do.
  * Time   : live (a port or a stream is among the sinks): wall clock. Else virtual: as fast as it goes, same seed, same bytes.
+ * Start  : the first packet waits for gateways to answer (10 s, then it is an error) and for links to be up (10 s, then what goes to one
+ *          that is not is dropped).
  * Memory : everything is allocated at open; spilled chunks are the exception (arena.h).
  * Checked: tests/test_pipeline.c, tests/pipeline_cli.py, tests/netns/                                                          */
 #ifndef NSSM_PIPELINE_H

@@ -72,7 +72,7 @@ struct nssm_stats {
 	struct nssm_source_counters src;
 	bool measuring;
 	struct nssm_measure_counters back;
-	struct { char name[32]; bool up; uint64_t line_bps; uint64_t arp_replies, nd_replies; } port[NSSM_PORTS_MAX];
+	struct { char name[64]; bool up; uint64_t line_bps; uint64_t arp_replies, nd_replies; } port[NSSM_PORTS_MAX];
 };
 
 /* One number of struct nssm_stats: for whoever shows them all. What is here is in the JSON, on the metrics page and in telemetry. */
