@@ -8,6 +8,25 @@
 /* Shares of what is kept that may be on its way out, and still playing. */
 #define LEAVING_SHARE 4u
 
+uint64_t engine_plays_a_loop(const struct nssm_engine *e)
+{
+	return e->cfg.pipe->mode == NSSM_PLAY_COUNT ? e->cfg.pipe->n_plays : 1;
+}
+
+/* Where each play's slot is known beforehand. */
+static int fix_slots(struct nssm_engine *e, uint64_t n_sessions, struct nssm_err *err)
+{
+	uint64_t n_plays = engine_plays_a_loop(e);
+	if (e->slot == NULL || n_sessions == 0 || n_sessions > nssm_cloner_slots(e->cfg.cloner) / n_plays)
+		return 0;
+	uint64_t n = n_sessions * n_plays;
+	e->slot_busy = calloc(n / 64 + 1, sizeof *e->slot_busy);
+	if (e->slot_busy == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %llu address slots", (unsigned long long)n);
+	e->fixed_slots = true;
+	return 0;
+}
+
 int engine_plan_open(struct nssm_engine *e, struct nssm_err *err)
 {
 	const struct nssm_pipeline_cfg *pipe = e->cfg.pipe;
@@ -28,8 +47,11 @@ int engine_plan_open(struct nssm_engine *e, struct nssm_err *err)
 				"--concurrency %llu: --clients and --client-ports have room for %llu sessions at a time: give larger pools",
 				(unsigned long long)pipe->n_plays, (unsigned long long)nssm_cloner_slots(e->cfg.cloner));
 	}
-	if (!e->cfg.keep)
-		return 0;
+	/* Which session comes first hangs on the machine where they are made and sent at the same time. */
+	bool counted = pipe->mode == NSSM_PLAY_ONCE || pipe->mode == NSSM_PLAY_COUNT;
+	int rc = is_model(e) && counted ? fix_slots(e, pipe->gen->n_sessions, err) : 0;
+	if (rc != 0 || !e->cfg.keep)
+		return rc;
 	e->kept = malloc(e->cfg.tapes_max * sizeof *e->kept);
 	if (is_model(e) && pipe->mode == NSSM_PLAY_COUNT)
 		e->pending = malloc(e->cfg.tapes_max * sizeof *e->pending);
@@ -196,11 +218,6 @@ static int by_tape(const void *a, const void *b)
 	return x->tape->session < y->tape->session ? -1 : x->tape->session > y->tape->session;
 }
 
-static uint64_t plays_a_loop(const struct nssm_engine *e)
-{
-	return e->cfg.pipe->mode == NSSM_PLAY_COUNT ? e->cfg.pipe->n_plays : 1;
-}
-
 static uint64_t loop_gap(const struct nssm_engine *e)
 {
 	if (e->cfg.pipe->loop_gap_ns >= 0)
@@ -247,22 +264,9 @@ static void start_at_random(struct nssm_engine *e, uint64_t n_plays, uint64_t pe
 		e->loop_period_ns = at;
 }
 
-/* Where each play's slot is known beforehand. */
-static int fix_slots(struct nssm_engine *e, uint64_t n_plays, struct nssm_err *err)
-{
-	if (e->slot == NULL || e->sessions_total == 0 || e->sessions_total > nssm_cloner_slots(e->cfg.cloner) / n_plays)
-		return 0;
-	uint64_t n = e->sessions_total * n_plays;
-	e->slot_busy = calloc(n / 64 + 1, sizeof *e->slot_busy);
-	if (e->slot_busy == NULL)
-		return nssm_err_set(err, NSSM_ENOMEM, "no memory for %llu address slots", (unsigned long long)n);
-	e->fixed_slots = true;
-	return 0;
-}
-
 static int plan_count(struct nssm_engine *e, struct nssm_err *err)
 {
-	uint64_t n_plays = plays_a_loop(e);
+	uint64_t n_plays = engine_plays_a_loop(e);
 	if (n_plays > UINT32_MAX / (e->n_kept > 0 ? e->n_kept : 1))
 		return nssm_err_set(err, NSSM_ERANGE, "%u sessions played %llu times each: more than 2^32 plays", e->n_kept,
 			(unsigned long long)n_plays);
@@ -277,7 +281,7 @@ static int plan_count(struct nssm_engine *e, struct nssm_err *err)
 		start_at_random(e, n_plays, period);
 	} else {
 		start_in_period(e, n_plays, period);
-		rc = fix_slots(e, n_plays, err);
+		rc = fix_slots(e, e->sessions_total, err);
 	}
 	if (e->n_start > 0)
 		e->plan_next_ns = e->start[0].at_ns;
@@ -346,7 +350,7 @@ static bool begin_kept(struct nssm_engine *e, struct kept *k, uint32_t clone)
 static void next_planned(struct nssm_engine *e)
 {
 	const struct start *s = &e->start[e->next_start];
-	if (!begin_kept(e, kept_at(e, s->kept_idx), (uint32_t)(s->clone + e->loop * plays_a_loop(e))))
+	if (!begin_kept(e, kept_at(e, s->kept_idx), (uint32_t)(s->clone + e->loop * engine_plays_a_loop(e))))
 		return;
 	if (++e->next_start == e->n_start) {
 		e->next_start = 0;
@@ -420,7 +424,7 @@ static uint64_t left_of_captures(struct nssm_engine *e)
 		return e->plan_ready ? 0 : all;
 	if (e->cfg.pipe->n_loops == 0)
 		return 0;
-	uint64_t left = (e->cfg.pipe->n_loops - e->loop) * plays_a_loop(e) * all;
+	uint64_t left = (e->cfg.pipe->n_loops - e->loop) * engine_plays_a_loop(e) * all;
 	for (uint64_t i = 0; i < e->next_start; i++)
 		left -= kept_at(e, e->start[i].kept_idx)->tape->n_packets;
 	return left;

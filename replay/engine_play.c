@@ -8,8 +8,8 @@
 /* --- slots: which addresses a play has ---
  * Without rewriting there is nothing to share. With it, free slots stand in a ring: the one that has been free for longest is taken,
  * as a stack does with ports in TIME_WAIT. A slot is taken with a play's first packet, so that in virtual time it does not hang on
- * how far ahead the source is. Where captures are played a known number of times the slot is a pure function of session and clone,
- * the same for any number of engines; the play of the next loop waits for the one before it if that is late. */
+ * how far ahead the source is. Where so many sessions are played so many times the slot is a pure function of session and clone, the
+ * same for any number of engines, and live as in a file; the play of the next loop waits for the one before it if that is late. */
 
 static uint64_t total_slots(const struct nssm_engine *e)
 {
@@ -38,7 +38,8 @@ static int slots_open(struct nssm_engine *e, struct nssm_err *err)
 
 static uint64_t fixed_slot(const struct nssm_engine *e, const struct nssm_tape *t, uint32_t clone)
 {
-	return t->session * e->cfg.pipe->n_plays + clone % e->cfg.pipe->n_plays;
+	uint64_t n_plays = engine_plays_a_loop(e);
+	return t->session * n_plays + clone % n_plays;
 }
 
 bool engine_has_place(const struct nssm_engine *e, const struct nssm_tape *t, uint32_t clone)

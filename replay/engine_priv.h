@@ -226,6 +226,8 @@ int engine_play_end(struct nssm_engine *e, uint32_t idx, bool complete, struct n
 void engine_tape_unused(struct nssm_engine *e, struct nssm_tape *t);
 
 /* engine_plan.c */
+/* Plays of a session before a loop is over. */
+uint64_t engine_plays_a_loop(const struct nssm_engine *e);
 int engine_plan_open(struct nssm_engine *e, struct nssm_err *err);
 void engine_plan_close(struct nssm_engine *e);
 /* The tape is whole; its first play (if it has one) starts at base_ns. */
