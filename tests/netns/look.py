@@ -1,6 +1,8 @@
 """What the tests in network namespaces look at: captures, truth and figures, without a line of netssm's.
 
 usage: look.py figures JSON                one a line: measure.lost 12
+       look.py ask SOCKET COMMAND           the same of what netssm --control answers
+       look.py equal ONE TWO                both captures hold the same packets in the same order
        look.py same ONE TWO TRUTH           both captures hold the same packets, in order a session; MACs apart
        look.py alive TRUTH                  no two flows of the same addresses and ports at a time
        look.py share N OF P                 N of OF is what chance P gives, within the 99.9 % interval"""
@@ -8,6 +10,7 @@ usage: look.py figures JSON                one a line: measure.lost 12
 import csv
 import json
 import math
+import socket
 import struct
 import sys
 from collections import Counter, defaultdict
@@ -76,20 +79,36 @@ def ns(seconds):
     return int(whole) * 10**9 + int(part.ljust(9, "0"))
 
 
-def figures(path):
-    def show(v, name):
-        if isinstance(v, (dict, list)):
-            for k, w in v.items() if isinstance(v, dict) else enumerate(v):
-                show(w, f"{name}.{k}" if name else str(k))
-        else:
-            print(name, v)
+def show(v, name=""):
+    if isinstance(v, (dict, list)):
+        for k, w in v.items() if isinstance(v, dict) else enumerate(v):
+            show(w, f"{name}.{k}" if name else str(k))
+    else:
+        print(name, v)
 
+
+def figures(path):
     with open(path, encoding="utf-8") as f:
-        show(json.load(f), "")
+        show(json.load(f))
+
+
+def ask(path, command):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.connect(path)
+        s.sendall(command.encode() + b"\n")
+        show(json.loads(s.makefile().readline()))
+
+
+def equal(one, two):
+    a, b = [list(captured(path)) for path in (one, two)]
+    if a != b or not a:
+        first = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+        sys.exit(f"{len(a)} packets in {one}, {len(b)} in {two}, different from packet {first} on")
+    print(f"the same {len(a)} packets in the same order")
 
 
 def same(one, two, truth):
-    """A flow that more than one session had at different times is told apart by itself only."""
+    """What two sessions sent with the same addresses and ports, in no order that says whose it is, is compared without order."""
     session = {}
     for row in rows(truth):
         key = row_flow(row)
@@ -103,16 +122,16 @@ def same(one, two, truth):
             by[session.get(key, key)].append(frame[12:])
         found.append(by)
     a, b = found
-    n = sum(len(v) for v in a.values())
-    if not n:
+    if not a:
         sys.exit(f"{one}: no packets")
+    whole = [who for who in a if isinstance(who[0], str)]
     for who in a.keys() | b.keys():
-        if a[who] != b[who]:
+        if (a[who] if who in whole else sorted(a[who])) != (b[who] if who in whole else sorted(b[who])):
             first = next((i for i, (x, y) in enumerate(zip(a[who], b[who])) if x != y), min(len(a[who]), len(b[who])))
-            order = "in another order" if Counter(a[who]) == Counter(b[who]) else "different"
-            sys.exit(f"session {who}: {len(a[who])} packets in {one}, {len(b[who])} in {two}, {order} from packet {first} on")
-    sessions = sum(1 for who in a if isinstance(who[0], str))
-    print(f"{n} packets, the same in both, in order in {sessions} sessions and {len(a) - sessions} flows of more than one")
+            how = "in another order" if Counter(a[who]) == Counter(b[who]) else "different"
+            sys.exit(f"session {who}: {len(a[who])} packets in {one}, {len(b[who])} in {two}, {how} from packet {first} on")
+    n = sum(len(a[who]) for who in whole)
+    print(f"the same {n} packets in the same order in {len(whole)} sessions, and {sum(map(len, a.values())) - n} of no session's alone")
 
 
 def alive(truth):
@@ -148,7 +167,7 @@ def share(n, of, p):
 
 
 if __name__ == "__main__":
-    what = {f.__name__: f for f in (figures, same, alive, share)}
+    what = {f.__name__: f for f in (figures, ask, equal, same, alive, share)}
     if len(sys.argv) < 3 or sys.argv[1] not in what:
         sys.exit(__doc__)
     what[sys.argv[1]](*sys.argv[2:])
