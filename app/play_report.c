@@ -208,8 +208,7 @@ static void print_notes(FILE *f, const struct nssm_counters *c)
 	        {c->time_back, "packets whose stamp goes back, sent in the capture's order"},
 	        {c->untracked, "packets sent as they are, for want of table space"},
 	        {c->opaque_flows, "flows whose contents repeat addresses or are encrypted: left as they are"},
-	        {c->folded, "plays that needed more addresses or ports than a play has: see --endpoints-max, "
-	                    "--sockets-max"},
+	        {c->folded, "plays wanted more addresses or ports (--endpoints-max, --sockets-max)"},
 	        {c->bank_evicted, "finished sessions forgotten to make room: see --bank"},
 	};
 	for (size_t i = 0; i < sizeof note / sizeof *note; i++)
@@ -217,8 +216,7 @@ static void print_notes(FILE *f, const struct nssm_counters *c)
 			fprintf(f, "note: %" PRIu64 " %s\n", note[i].n, note[i].what);
 	if (c->starved > 0)
 		fprintf(f,
-		        "note: %" PRIu64
-		        " times a session's next packet had not been made when it was due; %s added up\n",
+		        "note: %" PRIu64 " times a session's next packet was not made in time; %s in all\n",
 		        c->starved, span(a, c->starved_ns));
 }
 

@@ -299,7 +299,7 @@ class Replay(unittest.TestCase):
         flows = tuples(p[2] for p in got)
         self.assertEqual((len(flows), set(flows.values())), (60000, {1}))
         r = replay(self.at("in.pcap"), "--clones", 30, "--endpoints-max", 9, "--pcap-out", self.out)
-        self.assertIn(b"note: 30 plays that needed more addresses or ports", r.stdout)
+        self.assertIn(b"note: 30 plays wanted more addresses or ports", r.stdout)
 
     def test_endless_clones(self):
         """A rate of flows, or a number alive, for a given time."""
