@@ -9,7 +9,8 @@
  *          if the other has one; else who sent the first packet (the same rule as session.h's). A SYN without ACK on a TCP flow
  *          that has seen FIN from both sides or RST begins a new flow with the same ends and sockets. Fragments after the first
  *          belong to the flow of the first (by addresses, protocol and IP ID) if it is known, else to one with ports 0.
- * Roles  : an endpoint is a client if it initiated the first flow it took part in, else a server; multicast, broadcast,
+ * Roles  : an endpoint is a client if it initiated the first flow it took part in, else a server, unless client_nets or server_nets
+ *          name it or the other end of that flow (which gets the other role); multicast, broadcast,
  *          unspecified and loopback addresses are FIXED and are never rewritten.
  * Sockets: a client endpoint's (protocol, port) pairs are numbered from 0 by first appearance: nssm_flow.socket.
  * Opaque : what a clone cannot rewrite coherently is marked on the flow: QUIC Initials (addresses are authenticated with the

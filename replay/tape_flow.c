@@ -149,6 +149,14 @@ static bool is_broadcast(const struct nssm_layout *l, const uint8_t *frame)
 	return l->addr_len == 4 && l->addr[1][3] == 255 && memcmp(frame, all, 6) == 0;
 }
 
+/* By who began, or opposite the other end if the user names that one. */
+static int role_of_end(const struct nssm_tape_builder *b, const struct nssm_layout *l, int i)
+{
+	int told = told_role(b, l->addr[!i ^ l->init], l->h.ip_version, -1);
+	bool client = told == NSSM_ROLE_SERVER || (told != NSSM_ROLE_CLIENT && i == 0);
+	return client ? NSSM_ROLE_CLIENT : NSSM_ROLE_SERVER;
+}
+
 static struct nssm_flow *begin_flow(
         struct nssm_tape_builder *b, struct nssm_tape *t, const struct nssm_layout *l, const uint8_t *frame)
 {
@@ -159,7 +167,7 @@ static struct nssm_flow *begin_flow(
 		return NULL;
 	struct nssm_endpoint *end[2];
 	for (int i = 0; i < 2; i++) {
-		int from = i ^ l->init, role = i == 0 ? NSSM_ROLE_CLIENT : NSSM_ROLE_SERVER;
+		int from = i ^ l->init, role = role_of_end(b, l, i);
 		if (nssm_addr_fixed(l->addr[from], l->h.ip_version) || (from == 1 && is_broadcast(l, frame)))
 			role = NSSM_ROLE_FIXED;
 		end[i] = flow_end(b, t, l->addr[from], l->h.ip_version, role);

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/philox.h"
+#include "replay/clone.h"
 #include "tape_util.h"
 
 #define ROOM (4u << 20)
@@ -503,6 +504,33 @@ static void test_vlan_and_v6(void **state)
 	assert_true(r->flow->port[0] == 0x1000 && r->flow->port[1] == 53);
 }
 
+/* What the user says of one end holds for it, and against it for the other. */
+static void test_told(void **state)
+{
+	(void)state;
+	for (int server = 0; server < 2; server++) {
+		struct nssm_pool nets[2] = {{0}}, none[2] = {{0}};
+		assert_int_equal(nssm_pool_add(&nets[0], "10.0.0.1", &R.err), 0);
+		nssm_tape_builder_close(&R.builder);
+		struct nssm_tape_cfg cfg = {.tapes_max = 1,
+		        .flows_max = 100,
+		        .client_nets = server ? none : nets,
+		        .server_nets = server ? nets : none};
+		assert_int_equal(nssm_tape_builder_open(&R.builder, R.arena, &cfg, &R.err), 0);
+		R.tape = nssm_tape_begin(R.builder, 1, 0, 0);
+		int told = server ? NSSM_ROLE_SERVER : NSSM_ROLE_CLIENT,
+		    other = server ? NSSM_ROLE_CLIENT : NSSM_ROLE_SERVER;
+		const struct nssm_flow *out = tcp(1, 40000, 2, 80, U_SYN)->flow,
+		                       *in = tcp(3, 40000, 1, 80, U_SYN)->flow;
+		assert_true(is_end(out, 0, 1, 40000) && is_end(in, 0, 3, 40000));
+		assert_int_equal(out->end[0]->role, told);
+		assert_int_equal(out->end[1]->role, other);
+		assert_int_equal(in->end[0]->role, other);
+		assert_int_equal(in->end[1]->role, told);
+		assert_int_equal(tcp(4, 40000, 5, 80, U_SYN)->flow->end[0]->role, NSSM_ROLE_CLIENT);
+	}
+}
+
 /* Every cut of some frames: parsed as far as they go, ends known as soon as the IP header is whole. */
 static void test_cut(void **state)
 {
@@ -549,6 +577,7 @@ int main(void)
 	        T(test_arp),
 	        T(test_untracked),
 	        T(test_vlan_and_v6),
+	        T(test_told),
 	        T(test_cut),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
