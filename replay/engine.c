@@ -318,6 +318,15 @@ int nssm_engine_listen(struct nssm_engine *e, struct nssm_err *err)
 	return tick_outputs(e, err);
 }
 
+/* Which place a play has does not show in the order of the rows. */
+static int by_session(const void *a, const void *b, void *plays)
+{
+	const struct play *x = (struct play *)plays + *(const uint32_t *)a, *y = (struct play *)plays + *(const uint32_t *)b;
+	if (x->tape->session != y->tape->session)
+		return x->tape->session < y->tape->session ? -1 : 1;
+	return x->clone < y->clone ? -1 : x->clone > y->clone;
+}
+
 int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 {
 	int rc = 0;
@@ -333,13 +342,16 @@ int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 		count(&e->label[t->label_idx].flows, t->n_flows);
 		count(&e->n.session_flows, t->n_flows);
 	}
-	for (uint32_t i = 0; i < e->cfg.plays_max; i++) {
-		struct play *p = &e->play[i];
-		if (p->state == PLAY_FREE)
-			continue;
+	uint32_t n = 0, *open = e->queue; /* nobody waits any more */
+	for (uint32_t i = 0; i < e->cfg.plays_max; i++)
+		if (e->play[i].state != PLAY_FREE)
+			open[n++] = i;
+	qsort_r(open, n, sizeof *open, by_session, e->play);
+	for (uint32_t i = 0; i < n; i++) {
+		struct play *p = &e->play[open[i]];
 		left += p->tape->n_packets - p->n_done;
 		p->staged = 0;
-		int code = engine_play_end(e, i, false, err);
+		int code = engine_play_end(e, open[i], false, err);
 		rc = rc != 0 ? rc : code;
 	}
 	set(&e->n.left, left);

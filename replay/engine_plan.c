@@ -5,6 +5,8 @@
 
 #define NS_PER_S 1000000000.0
 
+/* Sessions of a single packet end when they begin: without a gap their stream would not get on. */
+#define START_GAP_NS  100.0
 /* Shares of what is kept that may be on its way out, and still playing. */
 #define LEAVING_SHARE 4u
 
@@ -380,8 +382,12 @@ static void next_drawn(struct nssm_engine *e)
 	if (!begin_kept(e, k, k->n_clones))
 		return;
 	e->has_drawn = false;
-	bool rate = e->cfg.pipe->mode == NSSM_PLAY_RATE;
-	e->plan_next_ns = add_ns(at, rate ? rate_gap_ns(e) : e->n_begun_at_first < e->target_alive ? e->start_every_ns : 0);
+	if (e->cfg.pipe->mode == NSSM_PLAY_RATE)
+		e->plan_next_ns = add_ns(at, rate_gap_ns(e));
+	else if (e->n_begun_at_first < e->target_alive)
+		e->plan_next_ns = add_ns(at, e->start_every_ns);
+	else
+		e->plan_next_ns = add_ns(at, START_GAP_NS);
 	e->n_begun_at_first++;
 }
 
