@@ -51,7 +51,8 @@ int engine_plan_open(struct nssm_engine *e, struct nssm_err *err)
 	}
 	/* Which session comes first hangs on the machine where they are made and sent at the same time. */
 	bool counted = pipe->mode == NSSM_PLAY_ONCE || pipe->mode == NSSM_PLAY_COUNT;
-	int rc = is_model(e) && counted ? fix_slots(e, pipe->gen->n_sessions, err) : 0;
+	uint64_t n = is_model(e) ? pipe->gen->n_sessions : 0, first = is_model(e) ? pipe->gen->first_session : 0;
+	int rc = n < UINT64_MAX - first && counted ? fix_slots(e, n > 0 ? first + n : 0, err) : 0;
 	if (rc != 0 || !e->cfg.keep)
 		return rc;
 	e->kept = malloc(e->cfg.tapes_max * sizeof *e->kept);

@@ -240,12 +240,13 @@ static struct nssm_pipeline_cfg model_cfg(enum way way, const struct nssm_genera
 	cfg.gen = gen;
 	cfg.seed = gen->seed;
 	cfg.fill = NSSM_FILL_RANDOM;
+	cfg.plays_max = 4096;
 	if (way != ONCE)
 		rewrite(&cfg, way == CLONES_FEW_SLOTS ? "198.18.0.1/32" : "198.18.0.0/16", "198.19.0.0/16");
 	if (way >= CLONES && way <= CLONES_FEW_SLOTS) {
 		cfg.mode = NSSM_PLAY_COUNT;
 		cfg.n_plays = 5;
-		cfg.plays_max = way == CLONES_FEW_PLAYS ? 200 : 0;
+		cfg.plays_max = way == CLONES_FEW_PLAYS ? 200 : 4096;
 		cfg.clone.sockets_max = way == CLONES_FEW_SLOTS ? 2048 : 64;
 		cfg.clone.endpoints_max = way == CLONES_FEW_SLOTS ? 1 : 8;
 	} else if (way == RATE) {
