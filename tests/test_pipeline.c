@@ -552,6 +552,7 @@ static void wrong_options(void **state)
 	cfg = model_cfg(CONCURRENCY, &gen);
 	cfg.pcap_out = scratch("never.pcap");
 	cfg.n_plays = 100000;
+	cfg.plays_max = 0;
 	cfg.clone.endpoints_max = 1000;
 	assert_int_equal(run_with(&cfg, &s, NULL, NULL, &err), NSSM_EARG);
 	assert_non_null(strstr(err.msg, "--clients"));
