@@ -302,10 +302,11 @@ void nssm_engine_note_cpu(struct nssm_engine *e)
 /* Blocks that nobody will play: the source must not wait for them. */
 static void discard_blocks(struct nssm_engine *e)
 {
-	while (e->block != NULL || (e->block = nssm_ring_get(e->cfg.in)) != NULL) {
+	/* Of the one in hand some frames have been taken. */
+	uint32_t taken = e->block != NULL ? e->block_n : 0;
+	for (; e->block != NULL || (e->block = nssm_ring_get(e->cfg.in)) != NULL; taken = 0) {
 		if (e->block->kind == NSSM_BLOCK_FRAMES)
-			e->left += e->block->n - e->block_n;
-		e->block_n = 0;
+			e->left += e->block->n - taken;
 		(void)nssm_ring_put(e->cfg.back, e->block);
 		e->block = NULL;
 	}
