@@ -1,20 +1,33 @@
 /* clone — a session sent again as a new one: own addresses, ports, MACs, ISNs, TCP timestamps, IP IDs, DNS ids, TLS randoms and
  * session ids; both directions coherent; checksums updated incrementally.
- * Source : RFC 1624 eqn. 3 (HC' = ~(~HC + ~m + m')); a 32-bit field to which a constant is added changes its checksum by that
- *          constant mod 65535, and by one more where it wraps, since 2^16 = 1 (mod 65535).
+ * Source : RFC 1624 eqn. 3 (HC' = ~(~HC + ~m + m')); a 32-bit field to which a constant is added changes the sum by that constant
+ *          mod 65535, and by one less where it wraps, since 2^32 = 1 (mod 65535).
  * Unique : a play occupies one slot; no two plays that are alive share one (the engine's duty). Slot s owns the addresses
  *          numbered u = s*endpoints_max + idx; number u is address u mod A of the pool (A addresses) and port block u div A,
  *          blocks of sockets_max ports from port_lo on. So flows of different slots never share (client address, client port),
  *          whatever the servers are. capacity = A * floor((port_hi-port_lo+1) / sockets_max) / endpoints_max, for IPv4 and IPv6
  *          each. Endpoints and sockets beyond these maxima fold onto the slot's own (counted by the engine from the tape).
+ *          Clients' and servers' pools share no address.
+ * Ports  : a client's port goes into its slot's block, also where a server opens the flow to it. Between two clients the one that
+ *          is connected to keeps its port if it lies outside the range of client ports. A server that opens a flow to another
+ *          server gets a port of the block that its own number has: unique as long as the servers' pool has as many addresses
+ *          as the slots have servers, over the number of blocks. All other ports stay. Echo identifiers go as client ports do.
+ *          Flows without ports (tunnels, ICMP errors, later fragments) have their addresses mapped only.
  * Servers: server idx of slot s is address (s*servers_max + idx) mod A of the servers' pool; server ports stay. If the pool is
  *          smaller than servers_max, the flow's number in the tape takes the place of the socket's.
  * Keys   : everything random (ISN, TS, IP ID, DNS id, TLS) is a mix of `key` and the flow's number; key = (seed, session, clone).
+ *          IP IDs: of the sender, so that fragments stay together; IP IDs and DNS ids of 0 stay 0. TLS session ids: of the
+ *          session, so that resumption on another flow stays one. TLS: hellos in the first records of a TCP segment, and what is
+ *          sent again of them; HelloRetryRequest's random and a downgrade sentinel stay.
  * Not    : opaque flows (tape.h) get new addresses in their headers, and nothing inside. ARP: sender and target addresses are
- *          mapped. ICMP errors: the quoted packet is mapped too. Packets without a flow are sent as they are but for MAC and VLAN.
- *          A checksum that was wrong stays wrong; UDP's 0 (none) stays 0. TCP/UDP checksums of packets cut by the capture are
- *          updated as if whole.
- * Checked: tests/test_clone.c, tests/clones.py (tcptrace, tshark), tests/fuzz/fuzz_tape.c                                     */
+ *          mapped. ICMP errors: the quoted packet is mapped too, as far as it is quoted. ND: targets, and link-layer addresses
+ *          in options. DNS over TCP, mDNS and LLMNR keep their ids. Packets without a flow are sent as they are but for MAC and
+ *          VLAN. A checksum that was wrong stays as wrong; UDP's 0 (none) stays 0 and nothing else becomes 0. TCP/UDP checksums
+ *          of packets cut by the capture are updated as if whole. Tunnels, routing headers: nothing inside.
+ * MACs   : of endpoints as below; groups stay; who is no endpoint of the flow (multicast's, DHCP's, not IP at all) has the MAC of the
+ *          slot's first client or server, so that no captured MAC of a host is sent when rewriting.
+ * Speed  : tests/bench_clone.c
+ * Checked: tests/test_clone.c, test_clone_maps.c, test_clone_apps.c, tests/clones.py (tcptrace, tshark), tests/fuzz/fuzz_tape.c                                     */
 #ifndef NSSM_CLONE_H
 #define NSSM_CLONE_H
 

@@ -66,19 +66,22 @@ struct nssm_endpoint *nssm_endpoint_named(
 	return e->role == NSSM_ROLE_FIXED ? NULL : e;
 }
 
-/* An end of a new flow. A guess about an endpoint that only ARP and the like have named is made good here: what they said stays
- * with the endpoint they made, since it may have been sent already. */
-static struct nssm_endpoint *flow_end(
-        struct nssm_tape_builder *b, struct nssm_tape *t, const uint8_t *addr, int ip_version, int role)
+/* An end of a new flow. One without ports says no more of an endpoint than ARP does, and takes those that there are as they are; one
+ * with ports makes a guess good: what was said before stays with the endpoint that it made, since it may have been sent already. */
+static struct nssm_endpoint *flow_end(struct nssm_tape_builder *b, struct nssm_tape *t,
+        const struct nssm_layout *l, const uint8_t *addr, int role)
 {
+	int ip_version = l->h.ip_version;
 	struct nssm_row *r = nssm_table_endpoint(&b->table, t, addr, ip_version);
 	role = told_role(b, addr, ip_version, role);
 	if (r == NULL) {
 		struct nssm_endpoint *e = new_endpoint(b, t, addr, ip_version, role);
-		nssm_table_add_endpoint(&b->table, t, e, false);
+		nssm_table_add_endpoint(&b->table, t, e, !l->has_ports);
 		return e;
 	}
 	struct nssm_endpoint *e = r->obj;
+	if (!l->has_ports)
+		return e;
 	if (r->port != 0 && e->role != role)
 		r->obj = e = new_endpoint(b, t, addr, ip_version, role);
 	r->port = 0;
@@ -153,7 +156,8 @@ static bool is_broadcast(const struct nssm_layout *l, const uint8_t *frame)
 static int role_of_end(const struct nssm_tape_builder *b, const struct nssm_layout *l, int i)
 {
 	int told = told_role(b, l->addr[!i ^ l->init], l->h.ip_version, -1);
-	bool client = told == NSSM_ROLE_SERVER || (told != NSSM_ROLE_CLIENT && i == 0);
+	bool opens = (i == 0) != l->serves,
+	     client = told == NSSM_ROLE_SERVER || (told != NSSM_ROLE_CLIENT && opens);
 	return client ? NSSM_ROLE_CLIENT : NSSM_ROLE_SERVER;
 }
 
@@ -170,7 +174,7 @@ static struct nssm_flow *begin_flow(
 		int from = i ^ l->init, role = role_of_end(b, l, i);
 		if (nssm_addr_fixed(l->addr[from], l->h.ip_version) || (from == 1 && is_broadcast(l, frame)))
 			role = NSSM_ROLE_FIXED;
-		end[i] = flow_end(b, t, l->addr[from], l->h.ip_version, role);
+		end[i] = flow_end(b, t, l, l->addr[from], role);
 	}
 	struct nssm_flow *f = new_flow(b, t, l, end, l->init);
 	nssm_table_add_flow(&b->table, t, f);
@@ -260,17 +264,12 @@ struct nssm_flow *nssm_flow_of(struct nssm_tape_builder *b, struct nssm_tape *t,
 	} else {
 		f = r->obj;
 	}
-	bool opens = (l->tcp_flags & (SYN | ACK)) == SYN;
-	uint32_t seq = opens ? nssm_get32(frame + l->l4_off + 4) : 0;
-	bool again = *dir == 0 && (f->tcp_seen & SEEN_SYN) != 0 && seq == f->isn;
-	if (r != NULL && opens && is_over(f) && !again) {
+	if (r != NULL && (l->tcp_flags & (SYN | ACK)) == SYN && is_over(f)) {
 		struct nssm_endpoint *end[2] = {f->end[*dir], f->end[!*dir]};
 		r->obj = f = new_flow(b, t, l, end, 0);
 		*dir = 0;
 	}
 	see_tcp(f, *dir, l->tcp_flags);
-	if (opens && *dir == 0)
-		f->isn = seq;
 	if (l->first_frag)
 		remember_fragment(b, t, f, *dir, l);
 	if (l->kind == NSSM_REC_UDP && f->opaque == NSSM_OPAQUE_NONE &&

@@ -86,6 +86,7 @@ struct nssm_layout {
 	uint32_t frag_id;
 	const uint8_t *addr[2]; /* into the frame */
 	uint8_t init;      /* which of source (0) and destination (1) opens the flow, were this its first packet */
+	bool serves;       /* ICMP that servers and routers send unasked or in answer: errors, advertisements */
 };
 void nssm_layout_parse(struct nssm_layout *l, const uint8_t *frame, uint32_t len);
 /* The same for the IP packet that an ICMP error quotes at frame[at..end); false: none. Only kinds TCP, UDP, ICMP (echo) and IP;
@@ -108,7 +109,8 @@ struct nssm_row {
 struct nssm_table {
 	struct nssm_row *row;    /* row[0] is none */
 	uint32_t *bucket;
-	uint32_t n_buckets, free;
+	uint32_t n_rows, n_buckets;
+	uint32_t free, fresh;    /* rows given back; rows from here on were never used */
 	uint32_t left;           /* flows and endpoints that there is still room for */
 	uint64_t key;
 };

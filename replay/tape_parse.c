@@ -139,6 +139,9 @@ static void parse_l4(struct nssm_layout *l, int rc, const uint8_t *frame)
 		l->csum_off = (uint16_t)(l4 + 2);
 		if (l->addr_len == 16)
 			l->flags |= NSSM_REC_PSEUDO;
+		l->serves = l->addr_len == 4 ? p[0] == 3 || p[0] == 4 || p[0] == 5 || p[0] == 9 ||
+		                                       p[0] == 11 || p[0] == 12
+		                             : p[0] < 128 || p[0] == 134 || p[0] == 136 || p[0] == 137;
 		bool echo = l->addr_len == 4 ? p[0] == 8 || p[0] == 0 : p[0] == 128 || p[0] == 129;
 		l->has_ports = echo && there >= 6;
 		if (l->has_ports)

@@ -14,6 +14,7 @@ int nssm_table_open(struct nssm_table *h, uint32_t flows_max, struct nssm_err *e
 		return nssm_err_set(err, NSSM_ERANGE, "tapes: a table of %u flows; 3 to %u can be had",
 		        flows_max, UINT32_MAX / 8);
 	uint32_t n = ROWS_PER_FLOW * flows_max;
+	h->n_rows = n;
 	h->n_buckets = 16;
 	while (h->n_buckets < n)
 		h->n_buckets *= 2;
@@ -23,9 +24,7 @@ int nssm_table_open(struct nssm_table *h, uint32_t flows_max, struct nssm_err *e
 		nssm_table_close(h);
 		return nssm_err_set(err, NSSM_ENOMEM, "tapes: no memory for a table of %u flows", flows_max);
 	}
-	for (uint32_t i = 0; i <= n; i++)
-		h->row[i] = (struct nssm_row){.chain = i < n ? i + 1 : 0};
-	h->free = 1;
+	h->fresh = 1;
 	if (getrandom(&h->key, sizeof h->key, GRND_NONBLOCK) != (ssize_t)sizeof h->key)
 		h->key =
 		        0x9e3779b97f4a7c15u; /* no entropy: slower against a capture made to be slow, nothing else */
@@ -85,10 +84,11 @@ static uint32_t socket_bucket(
 
 static struct nssm_row *add(struct nssm_table *h, struct nssm_tape *t, uint32_t bucket)
 {
-	uint32_t i = h->free;
-	assert(i != 0);
+	uint32_t i = h->free != 0 ? h->free : h->fresh++;
+	assert(i <= h->n_rows);
 	struct nssm_row *r = &h->row[i];
-	h->free = r->chain;
+	if (i == h->free)
+		h->free = r->chain;
 	*r = (struct nssm_row){.chain = h->bucket[bucket], .of_tape = t->rows, .bucket = bucket};
 	h->bucket[bucket] = i;
 	t->rows = i;

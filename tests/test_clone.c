@@ -7,105 +7,7 @@
 #include <cmocka.h>
 
 #include "base/philox.h"
-#include "clone_oracle.h"
-
-static const uint8_t *A4(uint32_t n)
-{
-	static uint8_t a[8][16];
-	static int i;
-	i = (i + 1) % 8;
-	u_addr(a[i], 4, n);
-	return a[i];
-}
-
-static void pool(struct nssm_pool *p, const char *text)
-{
-	struct nssm_err err = {0};
-	if (nssm_pool_add(p, text, &err) != 0)
-		fail_msg("%s", err.msg);
-}
-
-static struct nssm_clone_cfg plain_cfg(void)
-{
-	struct nssm_clone_cfg cfg = {.rewrite = true,
-	        .port_lo = 10000,
-	        .port_hi = 59999,
-	        .endpoints_max = 64,
-	        .sockets_max = 500,
-	        .servers_max = 256};
-	pool(&cfg.clients[0], "198.18.0.0/16");
-	pool(&cfg.servers[0], "198.19.0.0/16");
-	pool(&cfg.clients[1], "2001:db8:1::/64");
-	pool(&cfg.servers[1], "2001:db8:2::/64");
-	return cfg;
-}
-
-/* --- pools --- */
-
-/* What is left, in order. */
-static void test_removed(void **state)
-{
-	struct nssm_pool p = {0};
-	pool(&p, "192.0.2.0/29");
-	pool(&p, "192.0.2.77");
-	pool(&p, "192.0.2.128/30");
-	const uint8_t none[4] = {192, 0, 2, 7}, want[] = {1, 3, 5, 6, 129};
-	assert_false(nssm_pool_remove(&p, none));
-	assert_int_equal(p.n_addrs, 9);
-	for (int last = 1; last < 256; last++)
-		if (memchr(want, last, sizeof want) == NULL)
-			assert_int_equal(nssm_pool_remove(&p, (uint8_t[]){192, 0, 2, (uint8_t)last}),
-			        last == 2 || last == 4 || last == 77 || last == 130);
-	assert_int_equal(p.n_addrs, sizeof want);
-	for (uint64_t i = 0; i < sizeof want; i++) {
-		uint8_t a[16];
-		uint64_t number;
-		nssm_pool_addr(a, &p, i);
-		assert_memory_equal(a, ((uint8_t[]){192, 0, 2, want[i]}), 4);
-		assert_true(nssm_pool_number(&number, &p, a) && number == i);
-	}
-	for (size_t i = 0; i < sizeof want; i++)
-		assert_true(nssm_pool_remove(&p, (uint8_t[]){192, 0, 2, want[i]}));
-	assert_true(p.n_addrs == 0 && p.n_nets == 0);
-
-	/* As many gaps as there is room for. */
-	struct nssm_pool wide = {0};
-	pool(&wide, "10.0.0.0/8");
-	int n = 0;
-	while (nssm_pool_remove(&wide, (uint8_t[]){10, 0, 1, (uint8_t)(2 * n)}))
-		n++;
-	assert_int_equal(n, NSSM_POOL_NETS_MAX - 1);
-	assert_int_equal(wide.n_addrs, (1u << 24) - 2 - (unsigned)n);
-
-	struct nssm_pool six = {0};
-	pool(&six, "2001:db8::ffff:0/112");
-	uint8_t a[16] = {0x20, 0x01, 0x0d, 0xb8, [12] = 0xff, [13] = 0xff, [15] = 1};
-	assert_true(nssm_pool_remove(&six, a));
-	assert_false(nssm_pool_remove(&six, a));
-	nssm_pool_addr(a, &six, 0);
-	assert_int_equal(a[15], 2);
-}
-
-/* --- one tape cloned into a buffer that ends where writing must end --- */
-
-struct clone {
-	uint8_t *buf;
-	uint32_t len, wirelen;
-};
-
-static struct clone clone_one(const struct nssm_cloner *c, const struct nssm_tape *t,
-        const struct nssm_rec *rec, const struct nssm_play_id *id)
-{
-	struct clone k = {0};
-	uint32_t room = nssm_clone_len_max(rec) + 64;
-	k.buf = malloc(room + 1);
-	assert_non_null(k.buf);
-	memset(k.buf, 0xa5, room + 1);
-	k.len = nssm_clone_write(c, k.buf, &k.wirelen, t, rec, id);
-	assert_true(k.len <= nssm_clone_len_max(rec));
-	assert_int_equal(k.buf[room], 0xa5);
-	return k;
-}
+#include "clone_util.h"
 
 /* --- known answers --- */
 
@@ -453,7 +355,6 @@ static void test_hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_removed),
 	        cmocka_unit_test(test_known),
 	        cmocka_unit_test(test_corpus),
 	        cmocka_unit_test(test_hostile),
