@@ -152,8 +152,10 @@ static void print_speed(FILE *f, const struct nssm_play *p, const struct nssm_st
 	fputs(p->cfg.reader != NULL ? "captures: " : "model: ", f);
 	if (p->cfg.reader == NULL)
 		fprintf(f, "%s tokens/s, ", nssm_human(b, nssm_per_s(s->src.tokens, t)));
-	fprintf(f, "%" PRIu64 " flows, %s packets/s; clone factor %.3g\n", c->session_flows,
-	        nssm_human(d, nssm_per_s(c->session_packets, t)), nssm_clone_factor(c));
+	double factor = nssm_clone_factor(c);
+	fprintf(f, "%" PRIu64 " flows, %s packets/s; clone factor ", c->session_flows,
+	        nssm_human(d, nssm_per_s(c->session_packets, t)));
+	fprintf(f, factor < 1000 ? "%.3g\n" : "%.0f\n", factor);
 	nssm_human(g, nssm_l2_bps(c->sent_bytes, c->sent, t));
 	fprintf(f, "out: %" PRIu64 " flows, %s packets/s, %s%sbit/s, in %s\n", c->flows_begun,
 	        nssm_human(e, nssm_per_s(c->sent, t)), g, strchr(g, ' ') != NULL ? "" : " ",

@@ -189,12 +189,12 @@ bool nssm_afp_up(const struct nssm_afp *a)
 /* --- sending --- */
 
 uint32_t nssm_afp_tx(struct nssm_afp *a, uint32_t queue, const uint8_t *const *data, const uint32_t *len,
-        uint32_t n, uint32_t *n_bad)
+        uint32_t n, uint32_t *refused)
 {
 	struct queue *q = &a->queue[queue];
 	uint32_t done = 0;
 	assert(n <= NSSM_NETIF_BURST);
-	*n_bad = 0;
+	*refused = 0;
 	for (uint32_t i = 0; i < n; i++)
 		q->iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)data[i], .iov_len = len[i]};
 	while (done < n) {
@@ -208,8 +208,7 @@ uint32_t nssm_afp_tx(struct nssm_afp *a, uint32_t queue, const uint8_t *const *d
 		        errno == ENETDOWN || errno == ENXIO || errno == ENODEV)
 			break;
 		/* EMSGSIZE (two tags on a frame of full length), EINVAL: this one will not go, ever. */
-		done++;
-		(*n_bad)++;
+		*refused |= 1u << done++;
 	}
 	return done;
 }

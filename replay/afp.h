@@ -24,9 +24,9 @@ int nssm_afp_open(
 void nssm_afp_close(struct nssm_afp **a);
 bool nssm_afp_up(const struct nssm_afp *a);
 
-/* Sends some of n <= NSSM_NETIF_BURST frames, from the first on. Returns how many are done with, *n_bad of them for nothing (the kernel
- * would never take them). Fewer than n: the queue is full or the link down. */
-uint32_t nssm_afp_tx(struct nssm_afp *a, uint32_t queue, const uint8_t *const *data, const uint32_t *len, uint32_t n, uint32_t *n_bad);
+/* Sends some of n <= NSSM_NETIF_BURST frames, from the first on. Returns how many are done with; those whose bit is set in *refused the
+ * kernel would never take. Fewer than n: the queue is full or the link down. */
+uint32_t nssm_afp_tx(struct nssm_afp *a, uint32_t queue, const uint8_t *const *data, const uint32_t *len, uint32_t n, uint32_t *refused);
 
 /* Looks at up to n frames, which stay until nssm_afp_release; those longer than the interface's MTU allows were left out and counted. */
 uint32_t nssm_afp_rx(struct nssm_afp *a, uint32_t queue, struct nssm_netif_frame *f, uint32_t n);

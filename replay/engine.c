@@ -302,10 +302,11 @@ void nssm_engine_note_cpu(struct nssm_engine *e)
 /* Blocks that nobody will play: the source must not wait for them. */
 static void discard_blocks(struct nssm_engine *e)
 {
-	while (e->block != NULL || (e->block = nssm_ring_get(e->cfg.in)) != NULL) {
+	/* Of the one in hand some frames have been taken. */
+	uint32_t taken = e->block != NULL ? e->block_n : 0;
+	for (; e->block != NULL || (e->block = nssm_ring_get(e->cfg.in)) != NULL; taken = 0) {
 		if (e->block->kind == NSSM_BLOCK_FRAMES)
-			e->left += e->block->n - e->block_n;
-		e->block_n = 0;
+			e->left += e->block->n - taken;
 		(void)nssm_ring_put(e->cfg.back, e->block);
 		e->block = NULL;
 	}
@@ -316,6 +317,15 @@ int nssm_engine_listen(struct nssm_engine *e, struct nssm_err *err)
 	discard_blocks(e);
 	engine_net_poll(e);
 	return tick_outputs(e, err);
+}
+
+/* Which place a play has does not show in the order of the rows. */
+static int by_session(const void *a, const void *b, void *plays)
+{
+	const struct play *x = (struct play *)plays + *(const uint32_t *)a, *y = (struct play *)plays + *(const uint32_t *)b;
+	if (x->tape->session != y->tape->session)
+		return x->tape->session < y->tape->session ? -1 : 1;
+	return x->clone < y->clone ? -1 : x->clone > y->clone;
 }
 
 int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
@@ -333,13 +343,16 @@ int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 		count(&e->label[t->label_idx].flows, t->n_flows);
 		count(&e->n.session_flows, t->n_flows);
 	}
-	for (uint32_t i = 0; i < e->cfg.plays_max; i++) {
-		struct play *p = &e->play[i];
-		if (p->state == PLAY_FREE)
-			continue;
+	uint32_t n = 0, *open = e->queue; /* nobody waits any more */
+	for (uint32_t i = 0; i < e->cfg.plays_max; i++)
+		if (e->play[i].state != PLAY_FREE)
+			open[n++] = i;
+	qsort_r(open, n, sizeof *open, by_session, e->play);
+	for (uint32_t i = 0; i < n; i++) {
+		struct play *p = &e->play[open[i]];
 		left += p->tape->n_packets - p->n_done;
 		p->staged = 0;
-		int code = engine_play_end(e, i, false, err);
+		int code = engine_play_end(e, open[i], false, err);
 		rc = rc != 0 ? rc : code;
 	}
 	set(&e->n.left, left);

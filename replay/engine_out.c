@@ -7,8 +7,10 @@
 
 /* Frames are written this long before they are due, and no longer: a session that begins now may be due earlier. */
 #define HORIZON_NS 50000u
-/* A transmit queue that takes nothing for this long is full, and what was due is dropped. */
-#define STUCK_NS   10000000u
+/* A transmit queue that takes nothing for this long is full, and what was due is dropped; at top speed, where there is no schedule to
+ * keep, after the longer time. */
+#define STUCK_NS     10000000u
+#define STUCK_TOP_NS 1000000000u
 /* Room that nssm_clone_write may use behind a frame. */
 #define SLACK_BYTES 64u
 #define RUN_PACKETS 8u
@@ -346,8 +348,18 @@ static int to_sinks(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns, stru
 	return rc;
 }
 
-/* True: the port took all that it was offered. */
-static bool to_port(struct nssm_engine *e, uint32_t port, uint32_t n_due)
+/* The port took it and could not send it; the frame is not ours any more. */
+static void refuse(struct nssm_engine *e, struct staged *s)
+{
+	drop(s, NSSM_DROP_ERROR);
+	s->frame = NULL;
+	if (e->cfg.measure != NULL)
+		nssm_measure_unsent(e->cfg.measure, s->data, s->len);
+}
+
+enum took { TOOK_ALL, TOOK_SOME, TOOK_NONE, NOTHING_OFFERED };
+
+static enum took to_port(struct nssm_engine *e, uint32_t port, uint32_t n_due)
 {
 	void *m[NSSM_BURST];
 	uint32_t who[NSSM_BURST], n = 0;
@@ -361,11 +373,14 @@ static bool to_port(struct nssm_engine *e, uint32_t port, uint32_t n_due)
 		who[n++] = i;
 	}
 	if (n == 0)
-		return true;
+		return NOTHING_OFFERED;
 	uint32_t taken = nssm_port_tx(e->cfg.port[port], e->cfg.queue, m, n);
 	for (uint32_t k = 0; k < taken; k++)
 		e->staged[who[k]].outcome = STAGED_SENT;
-	return taken == n;
+	uint32_t refused = nssm_port_refused(e->cfg.port[port], e->cfg.queue);
+	for (; refused != 0; refused &= refused - 1)
+		refuse(e, &e->staged[who[__builtin_ctz(refused)]]);
+	return taken == n ? TOOK_ALL : taken > 0 ? TOOK_SOME : TOOK_NONE;
 }
 
 static void drop_waiting(struct nssm_engine *e, uint32_t port, uint32_t n_due, enum nssm_drop reason)
@@ -375,18 +390,27 @@ static void drop_waiting(struct nssm_engine *e, uint32_t port, uint32_t n_due, e
 			drop(&e->staged[i], reason);
 }
 
+/* While a port is stuck, what becomes due is dropped at once and the schedule kept; at top speed a burst every STUCK_NS, for all would
+ * be gone before the queue moves again. */
 static void to_ports(struct nssm_engine *e, uint32_t n_due, uint64_t now_ns)
 {
+	bool top = e->sched.rate.kind == NSSM_RATE_TOP && !e->sched.capped;
+	uint64_t patience = top ? STUCK_TOP_NS : STUCK_NS;
 	for (uint32_t port = 0; port < e->cfg.n_ports; port++) {
 		uint64_t *since = &e->stuck_since[port];
-		if (to_port(e, port, n_due))
+		enum took took = to_port(e, port, n_due);
+		if (took == TOOK_ALL || took == TOOK_SOME)
 			*since = 0;
-		else if (!atomic_load_explicit(&e->cfg.run->port_up[port], memory_order_relaxed))
+		if (took != TOOK_NONE)
+			continue;
+		if (!atomic_load_explicit(&e->cfg.run->port_up[port], memory_order_relaxed)) {
 			drop_waiting(e, port, n_due, NSSM_DROP_LINK);
-		else if (*since == 0)
+		} else if (*since == 0) {
 			*since = now_ns > 0 ? now_ns : 1;
-		else if (now_ns - *since > STUCK_NS)
+		} else if (now_ns - *since > patience) {
 			drop_waiting(e, port, n_due, NSSM_DROP_QUEUE);
+			*since = top ? now_ns - (STUCK_TOP_NS - STUCK_NS) : *since;
+		}
 	}
 }
 

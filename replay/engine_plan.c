@@ -5,6 +5,8 @@
 
 #define NS_PER_S 1000000000.0
 
+/* Sessions of a single packet end when they begin: without a gap their stream would not get on. */
+#define START_GAP_NS  100.0
 /* Shares of what is kept that may be on its way out, and still playing. */
 #define LEAVING_SHARE 4u
 
@@ -49,7 +51,8 @@ int engine_plan_open(struct nssm_engine *e, struct nssm_err *err)
 	}
 	/* Which session comes first hangs on the machine where they are made and sent at the same time. */
 	bool counted = pipe->mode == NSSM_PLAY_ONCE || pipe->mode == NSSM_PLAY_COUNT;
-	int rc = is_model(e) && counted ? fix_slots(e, pipe->gen->n_sessions, err) : 0;
+	uint64_t n = is_model(e) ? pipe->gen->n_sessions : 0, first = is_model(e) ? pipe->gen->first_session : 0;
+	int rc = n < UINT64_MAX - first && counted ? fix_slots(e, n > 0 ? first + n : 0, err) : 0;
 	if (rc != 0 || !e->cfg.keep)
 		return rc;
 	e->kept = malloc(e->cfg.tapes_max * sizeof *e->kept);
@@ -380,8 +383,12 @@ static void next_drawn(struct nssm_engine *e)
 	if (!begin_kept(e, k, k->n_clones))
 		return;
 	e->has_drawn = false;
-	bool rate = e->cfg.pipe->mode == NSSM_PLAY_RATE;
-	e->plan_next_ns = add_ns(at, rate ? rate_gap_ns(e) : e->n_begun_at_first < e->target_alive ? e->start_every_ns : 0);
+	if (e->cfg.pipe->mode == NSSM_PLAY_RATE)
+		e->plan_next_ns = add_ns(at, rate_gap_ns(e));
+	else if (e->n_begun_at_first < e->target_alive)
+		e->plan_next_ns = add_ns(at, e->start_every_ns);
+	else
+		e->plan_next_ns = add_ns(at, START_GAP_NS);
 	e->n_begun_at_first++;
 }
 

@@ -397,12 +397,17 @@ int nssm_pipeline_run(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ct
 
 /* --- steering --- */
 
+void pipeline_raise_stop(struct nssm_pipeline *p, int to)
+{
+	int is = atomic_load(&p->run.stop);
+	while (is < to && !atomic_compare_exchange_weak(&p->run.stop, &is, to))
+		;
+}
+
 void nssm_pipeline_stop(struct nssm_pipeline *p, bool now)
 {
 	atomic_store(&p->asked_to_stop, true);
-	int want = now ? 2 : 1, is = atomic_load(&p->run.stop);
-	while (is < want && !atomic_compare_exchange_weak(&p->run.stop, &is, want))
-		;
+	pipeline_raise_stop(p, now ? 2 : 1);
 	__atomic_store_n(&p->generator_stop, 1, __ATOMIC_RELAXED);
 }
 

@@ -27,10 +27,35 @@ uint64_t pipeline_clock(void *ctx)
 
 /* --- sinks --- */
 
-static int add_sink(struct nssm_pipeline *p, int rc)
+/* What grows in place begins empty: a capture that is still to be read would be lost. */
+static int not_a_capture(const struct nssm_pipeline *p, const char *path, struct nssm_err *err)
 {
-	if (rc == 0)
-		p->n_sinks++;
+	const struct nssm_reader_cfg *r = p->cfg.reader;
+	struct stat out, in;
+	if (!p->live || r == NULL || path == NULL || stat(path, &out) != 0 || !S_ISREG(out.st_mode))
+		return 0;
+	for (uint32_t i = 0; i < r->n_paths; i++)
+		if (stat(r->path[i], &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+			return nssm_err_set(err, NSSM_EARG, "%s: is one of the captures that are replayed (%.200s); expected another name",
+				path, r->path[i]);
+	return 0;
+}
+
+/* Files first in their order, for the first one decides what was sent; opened last, for opening empties them. */
+static int open_sinks(struct nssm_pipeline *p, const struct nssm_sink_cfg *s, struct nssm_err *err)
+{
+	const struct nssm_pipeline_cfg *c = &p->cfg;
+	uint32_t n = (c->pcap_out != NULL) + (c->pcapng_out != NULL);
+	int rc = 0;
+	if (c->fifo != NULL)
+		rc = nssm_sink_fifo(&p->sink[n++], c->fifo, s, err);
+	for (size_t i = 0; rc == 0 && i < c->n_pcap_over_ip; i++)
+		rc = nssm_sink_pcap_over_ip(&p->sink[n++], c->pcap_over_ip[i], s, err);
+	if (rc == 0 && c->pcap_out != NULL)
+		rc = nssm_sink_pcap(&p->sink[0], c->pcap_out, s, err);
+	if (rc == 0 && c->pcapng_out != NULL)
+		rc = nssm_sink_pcapng(&p->sink[c->pcap_out != NULL], c->pcapng_out, s, err);
+	p->n_sinks = n;
 	return rc;
 }
 
@@ -54,16 +79,13 @@ int pipeline_open_outputs(struct nssm_pipeline *p, struct nssm_err *err)
 	int rc = 0;
 	if (3 + c->n_pcap_over_ip > SINKS_MAX)
 		return nssm_err_set(err, NSSM_EARG, "--pcap-over-ip: at most %d, found %zu", SINKS_MAX - 3, c->n_pcap_over_ip);
+	if ((rc = not_a_capture(p, c->pcap_out, err)) || (rc = not_a_capture(p, c->pcapng_out, err)) ||
+		(rc = not_a_capture(p, c->truth, err)))
+		return rc;
 	if (c->out_dir != NULL)
 		rc = nssm_folder_open(&p->folder, &f, err);
-	if (rc == 0 && c->pcap_out != NULL)
-		rc = add_sink(p, nssm_sink_pcap(&p->sink[p->n_sinks], c->pcap_out, &s, err));
-	if (rc == 0 && c->pcapng_out != NULL)
-		rc = add_sink(p, nssm_sink_pcapng(&p->sink[p->n_sinks], c->pcapng_out, &s, err));
-	if (rc == 0 && c->fifo != NULL)
-		rc = add_sink(p, nssm_sink_fifo(&p->sink[p->n_sinks], c->fifo, &s, err));
-	for (size_t i = 0; rc == 0 && i < c->n_pcap_over_ip; i++)
-		rc = add_sink(p, nssm_sink_pcap_over_ip(&p->sink[p->n_sinks], c->pcap_over_ip[i], &s, err));
+	if (rc == 0)
+		rc = open_sinks(p, &s, err);
 	if (rc == 0 && c->truth != NULL)
 		rc = nssm_truth_open(&p->truth, c->truth, p->label, p->n_labels, p->live, err);
 	return rc;
@@ -78,6 +100,14 @@ static bool is_zero(const uint8_t *b, size_t n)
 		n--;
 	}
 	return n == 0;
+}
+
+/* Some devices have none (ring). */
+static void port_mac(uint8_t mac[6], const struct nssm_pipeline *p, uint32_t port)
+{
+	const uint8_t own[6] = {0x02, 'n', 's', 's', 'm', (uint8_t)port};
+	const uint8_t *wanted = p->cfg.live.src_mac[port], *device = nssm_port_info(p->port[port])->mac;
+	memcpy(mac, !is_zero(wanted, 6) ? wanted : !is_zero(device, 6) ? device : own, 6);
 }
 
 static uint64_t mac_number(const uint8_t mac[6])
@@ -96,7 +126,8 @@ static void set_macs(struct nssm_pipeline *p)
 	for (uint32_t side = 0; side < 2; side++) {
 		uint32_t port = side < p->n_ports ? side : p->n_ports - 1;
 		bool routed = !is_zero(l->gateway4[port], 4) || !is_zero(l->gateway6[port], 16) || !is_zero(l->dst_mac[port], 6);
-		const uint8_t *mac = is_zero(l->src_mac[port], 6) ? nssm_port_info(p->port[port])->mac : l->src_mac[port];
+		uint8_t mac[6];
+		port_mac(mac, p, port);
 		if (routed || !is_zero(l->src_mac[port], 6)) {
 			p->cfg.clone.mac_base[side] = mac_number(mac);
 			p->cfg.clone.n_macs[side] = 1;
@@ -114,7 +145,7 @@ static int open_neigh(struct nssm_pipeline *p, uint32_t i, struct nssm_err *err)
 	bool gateway = !is_zero(l->gateway4[i], 4) || !is_zero(l->gateway6[i], 16);
 	if (!l->answer && !gateway)
 		return 0;
-	memcpy(n.src_mac, is_zero(l->src_mac[i], 6) ? nssm_port_info(p->port[i])->mac : l->src_mac[i], 6);
+	port_mac(n.src_mac, p, i);
 	for (int v = 0; c->rewrite && l->answer && v < 2; v++) {
 		if (i == 0 && c->clients[v].n_addrs > 0)
 			n.pool[n.n_pools++] = &c->clients[v];

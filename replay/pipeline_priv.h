@@ -83,6 +83,8 @@ uint64_t pipeline_clock(void *ctx);
 int pipeline_open_outputs(struct nssm_pipeline *p, struct nssm_err *err);
 int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err);
 int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err);
+/* 1: drain, 2: at once; never back. */
+void pipeline_raise_stop(struct nssm_pipeline *p, int to);
 /* The source's thread. */
 void *pipeline_source(void *ctx);
 /* Called in it while a pipe gives nothing: what was read goes out. Not 0: the run is over. */

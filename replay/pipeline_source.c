@@ -329,6 +329,9 @@ void *pipeline_source(void *ctx)
 	sched_setaffinity(0, sizeof p->cpus_rest, &p->cpus_rest);
 	int rc = p->cfg.card != NULL ? run_model(p, &p->source_err) : run_captures(p, &p->source_err);
 	p->source_code = rc;
+	/* Sessions of a model that broke have no end; what is kept of others is not played for ever without it. */
+	if (p->cfg.card != NULL && rc != 0 && rc != NSSM_EINTR)
+		pipeline_raise_stop(p, 2);
 	__atomic_store_n(&p->src.done, true, __ATOMIC_RELAXED);
 	atomic_store_explicit(&p->run.source_done, true, memory_order_release);
 	return NULL;

@@ -91,8 +91,10 @@ const struct nssm_port_info *nssm_port_info(const struct nssm_port *p);
 bool nssm_port_link(struct nssm_port *p);
 /* Returns how many of m were taken (they are then the device's); the rest stay the caller's. Never blocks for longer than 10 ms,
  * whatever the driver does. 0 at once while the link is down. A frame that no device could send (longer than the MTU and two VLAN
- * tags allow) is taken and counted in tx_errors. One thread a queue. */
+ * tags allow) is taken and counted in tx_errors. At most NSSM_BURST at a time. One thread a queue. */
 uint32_t nssm_port_tx(struct nssm_port *p, uint32_t queue, void **m, uint32_t n);
+/* Of the frames that the last nssm_port_tx of this queue took: bit i is set if frame i was not sent (they are the tx_errors). */
+uint32_t nssm_port_refused(const struct nssm_port *p, uint32_t queue);
 /* With info.send_on_time: m leaves when nssm_now_ns() is due_ns. The mapping to the port's clock is renewed by nssm_port_link. */
 void nssm_frame_set_time(const struct nssm_port *p, void *m, uint64_t due_ns);
 /* Received frames; each is given back with nssm_frames_put of any pool (f may be NULL there). Never blocks. One thread a queue. */

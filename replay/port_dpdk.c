@@ -238,6 +238,11 @@ int nssm_port_open(struct nssm_port **out, const struct nssm_dev *d, const struc
 	if (p == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "port %s: no memory", d->vdev);
 	p->id = RTE_MAX_ETHPORTS;
+	p->refused = calloc(cfg->n_queues, sizeof *p->refused);
+	if (p->refused == NULL) {
+		free(p);
+		return nssm_err_set(err, NSSM_ENOMEM, "port %s: no memory", d->vdev);
+	}
 	p->is_pci = d->kind == NSSM_DEV_PCI;
 	name_port(p, d);
 	int rc;
@@ -277,6 +282,7 @@ void nssm_port_close(struct nssm_port **port)
 	}
 	nssm_port_netif_close(p);
 	rte_mempool_free(p->pool);
+	free(p->refused);
 	free(p);
 	*port = NULL;
 }
@@ -302,14 +308,12 @@ bool nssm_port_link(struct nssm_port *p)
 
 /* --- the data path --- */
 
-/* Frames before the first that is too long; one at the front is given back and counted. */
+/* Frames before the first that is too long; those at the front are given back and counted. */
 static uint32_t sendable(struct nssm_port *p, struct rte_mbuf **m, uint32_t n, uint32_t *n_bad)
 {
 	uint32_t i = 0;
 	while (*n_bad < n && m[*n_bad]->pkt_len > p->frame_max)
 		rte_pktmbuf_free(m[(*n_bad)++]);
-	if (*n_bad > 0)
-		atomic_fetch_add_explicit(&p->tx_errors, *n_bad, memory_order_relaxed);
 	m += *n_bad;
 	n -= *n_bad;
 	while (i < n && m[i]->pkt_len <= p->frame_max)
@@ -320,13 +324,28 @@ static uint32_t sendable(struct nssm_port *p, struct rte_mbuf **m, uint32_t n, u
 uint32_t nssm_port_tx(struct nssm_port *p, uint32_t queue, void **handles, uint32_t n)
 {
 	struct rte_mbuf **m = (struct rte_mbuf **)handles;
-	uint32_t n_bad = 0;
+	uint32_t n_bad = 0, refused = 0, taken;
+	p->refused[queue] = 0;
+	if (n > NSSM_BURST)
+		n = NSSM_BURST;
 	if (!atomic_load_explicit(&p->up, memory_order_relaxed))
 		return 0;
 	n = sendable(p, m, n, &n_bad);
 	if (nssm_port_is_netif(p))
-		return n_bad + nssm_port_netif_tx(p, queue, m + n_bad, n);
-	return n_bad + rte_eth_tx_burst(p->id, (uint16_t)queue, m + n_bad, (uint16_t)n);
+		taken = nssm_port_netif_tx(p, queue, m + n_bad, n, &refused);
+	else
+		taken = rte_eth_tx_burst(p->id, (uint16_t)queue, m + n_bad, (uint16_t)n);
+	if (__builtin_expect(n_bad == 0 && refused == 0, 1))
+		return taken;
+	p->refused[queue] = (uint32_t)((uint64_t)refused << n_bad | ((1ull << n_bad) - 1));
+	atomic_fetch_add_explicit(
+	        &p->tx_errors, (unsigned long)__builtin_popcount(p->refused[queue]), memory_order_relaxed);
+	return n_bad + taken;
+}
+
+uint32_t nssm_port_refused(const struct nssm_port *p, uint32_t queue)
+{
+	return p->refused[queue];
 }
 
 void nssm_frame_set_time(const struct nssm_port *p, void *m, uint64_t due_ns)

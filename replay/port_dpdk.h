@@ -18,6 +18,7 @@ struct nssm_port {
 	uint32_t frame_max;       /* longest frame that is handed to the device */
 	struct rte_mempool *pool; /* of received frames */
 	atomic_ulong tx_errors, rx_errors; /* seen here; the device counts its own */
+	uint32_t *refused;        /* [n_queues] as nssm_port_refused has it */
 
 	/* A kernel interface: one of these. */
 	struct nssm_afp *afp;
@@ -43,7 +44,8 @@ int nssm_port_netif_open(
 	struct nssm_port *p, const struct nssm_dev *d, const struct nssm_port_cfg *cfg, struct nssm_err *err);
 void nssm_port_netif_close(struct nssm_port *p);
 bool nssm_port_netif_up(const struct nssm_port *p);
-uint32_t nssm_port_netif_tx(struct nssm_port *p, uint32_t queue, struct rte_mbuf **m, uint32_t n);
+/* *refused: which of those taken were not sent. */
+uint32_t nssm_port_netif_tx(struct nssm_port *p, uint32_t queue, struct rte_mbuf **m, uint32_t n, uint32_t *refused);
 uint32_t nssm_port_netif_rx(struct nssm_port *p, uint32_t queue, struct rte_mbuf **m, uint32_t n);
 void nssm_port_netif_errors(struct nssm_port_errors *e, struct nssm_port *p);
 

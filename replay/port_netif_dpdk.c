@@ -54,10 +54,12 @@ bool nssm_port_netif_up(const struct nssm_port *p)
 	return p->afp != NULL ? nssm_afp_up(p->afp) : nssm_xsk_up(p->xsk);
 }
 
-uint32_t nssm_port_netif_tx(struct nssm_port *p, uint32_t queue, struct rte_mbuf **m, uint32_t n)
+uint32_t nssm_port_netif_tx(
+        struct nssm_port *p, uint32_t queue, struct rte_mbuf **m, uint32_t n, uint32_t *refused)
 {
 	const uint8_t *data[NSSM_NETIF_BURST];
-	uint32_t len[NSSM_NETIF_BURST], n_bad = 0;
+	uint32_t len[NSSM_NETIF_BURST];
+	*refused = 0;
 	if (n > NSSM_NETIF_BURST)
 		n = NSSM_NETIF_BURST;
 	for (uint32_t i = 0; i < n; i++) {
@@ -65,11 +67,9 @@ uint32_t nssm_port_netif_tx(struct nssm_port *p, uint32_t queue, struct rte_mbuf
 		len[i] = m[i]->pkt_len;
 	}
 	if (p->afp != NULL)
-		n = nssm_afp_tx(p->afp, queue, data, len, n, &n_bad);
+		n = nssm_afp_tx(p->afp, queue, data, len, n, refused);
 	else
 		n = nssm_xsk_tx(p->xsk, queue, data, len, n);
-	if (n_bad > 0)
-		atomic_fetch_add_explicit(&p->tx_errors, n_bad, memory_order_relaxed);
 	rte_pktmbuf_free_bulk(m, n);
 	return n;
 }

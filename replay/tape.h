@@ -7,7 +7,8 @@
  * Flows  : TCP, UDP and other IP by addresses and ports (ICMP echo: the identifier for both ports; other protocols: ports 0).
  *          The initiator is who sent a SYN without ACK or was sent a SYN with ACK; else the end without a server's port
  *          if the other has one; else who sent the first packet (the same rule as session.h's). A SYN without ACK on a TCP flow
- *          that has seen FIN from both sides or RST begins a new flow with the same ends and sockets. Fragments after the first
+ *          that has seen FIN from both sides or RST begins a new flow with the same ends and sockets, unless its sequence number is
+ *          that of the flow's own: one that was refused and is tried again. Fragments after the first
  *          belong to the flow of the first (by addresses, protocol and IP ID) if it is known, else to one with ports 0.
  * Roles  : an endpoint is a client if it initiated the first flow with ports (or echo identifiers) it took part in, else a server,
  *          unless client_nets or server_nets name it or the other end of that flow (which gets the other role); multicast,
@@ -74,6 +75,7 @@ struct nssm_flow {
 	uint8_t hello_random[2];     /* its bytes that are rewritten: 32, 24 before a downgrade sentinel, 0 */
 	uint8_t hello_sid[2];        /* bytes of the session id; 255: not seen yet */
 	bool hello[2];
+	uint32_t isn;                /* of end[0]'s latest SYN */
 };
 
 /* How a clone treats the port of a flow's end (clone.h, Unique). */

@@ -264,12 +264,17 @@ struct nssm_flow *nssm_flow_of(struct nssm_tape_builder *b, struct nssm_tape *t,
 	} else {
 		f = r->obj;
 	}
-	if (r != NULL && (l->tcp_flags & (SYN | ACK)) == SYN && is_over(f)) {
+	bool opens = (l->tcp_flags & (SYN | ACK)) == SYN;
+	uint32_t seq = opens ? nssm_get32(frame + l->l4_off + 4) : 0;
+	bool again = *dir == 0 && (f->tcp_seen & SEEN_SYN) != 0 && seq == f->isn;
+	if (r != NULL && opens && is_over(f) && !again) {
 		struct nssm_endpoint *end[2] = {f->end[*dir], f->end[!*dir]};
 		r->obj = f = new_flow(b, t, l, end, 0);
 		*dir = 0;
 	}
 	see_tcp(f, *dir, l->tcp_flags);
+	if (opens && *dir == 0)
+		f->isn = seq;
 	if (l->first_frag)
 		remember_fragment(b, t, f, *dir, l);
 	if (l->kind == NSSM_REC_UDP && f->opaque == NSSM_OPAQUE_NONE &&

@@ -243,13 +243,17 @@ static void test_tcp_flow(void **state)
 	tcp(2, 80, 1, 40000, U_FIN | U_ACK);
 	assert_int_equal(f->tcp_seen, 15);
 	assert_ptr_equal(tcp(1, 40000, 2, 80, U_ACK)->flow, f);
-	const struct nssm_rec *again = tcp(1, 40000, 2, 80, U_SYN);
+	struct frame next;
+	frame_tcp(&next, 4, A(1), 40000, A(2), 80, U_SYN, 7, 0, "", 0);
+	const struct nssm_rec *again = add(&next);
 	assert_ptr_not_equal(again->flow, f);
 	assert_ptr_equal(again->flow, f->next);
 	assert_int_equal(again->flow->idx, 1);
 	assert_int_equal(again->flow->socket[0], f->socket[0]);
 	assert_ptr_equal(again->flow->end[0], f->end[0]);
 	assert_ptr_equal(tcp(2, 80, 1, 40000, U_RST)->flow, again->flow);
+	assert_ptr_equal(add(&next)->flow, again->flow); /* tried again */
+	assert_int_equal(R.tape->n_flows, 2);
 	/* After a reset, and opened from the other side. */
 	const struct nssm_rec *back = tcp(2, 80, 1, 40000, U_SYN);
 	assert_int_equal(back->dir, 0);

@@ -120,6 +120,7 @@ class Run:
             self.args += ["--progress", "none"]
             if stats:
                 self.args += ["--stats-json", self.stats_path]
+        self.control = self.args[self.args.index("--control") + 1] if "--control" in self.args else None
         self.err = tempfile.TemporaryFile("w+")
         self.p = subprocess.Popen(self.args, stdin=stdin, stdout=stdout, stderr=self.err, cwd=cwd, pass_fds=pass_fds,
                                   preexec_fn=preexec_fn, env=None if env is None else {**os.environ, **env})
@@ -153,6 +154,13 @@ class Run:
     def gone(self):
         return self.p.poll() is not None
 
+    def live_stats(self):
+        """Through its control socket; None as long as there is none."""
+        try:
+            return ask(self.control, "stats")["stats"]
+        except (FileNotFoundError, ConnectionError):
+            return None
+
 
 class Faults(unittest.TestCase):
     maxDiff = None
@@ -185,6 +193,18 @@ class Faults(unittest.TestCase):
         while not condition():
             self.assertLess(time.monotonic(), end, f"waited in vain for {what}")
             time.sleep(0.01)
+
+    def wait_stats(self, run, what, condition, limit=LIMIT_S):
+        """Until what a run says through its control socket is so. It must not end before."""
+        end = time.monotonic() + limit
+        while True:
+            s = run.live_stats()
+            if s is not None and condition(s):
+                return s
+            if run.gone():
+                raise AssertionError(f"ended before {what}: {run.p.returncode} {run.stderr()}")
+            self.assertLess(time.monotonic(), end, f"waited in vain for {what}: {s}")
+            time.sleep(0.02)
 
     def balance(self, run, source=None, **drops):
         """The accounts of a run: made = sent + dropped. source: the packets that the source gave must all have become made or
@@ -232,6 +252,21 @@ class Faults(unittest.TestCase):
         self.assertEqual(sorted(n for n in os.listdir(self.folder.name) if not n.startswith("stats.")), sorted(names))
 
 
+def ask(path, line):
+    """A run's control socket: one line, one answer."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(LIMIT_S)
+        s.connect(path)
+        s.sendall(line.encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            part = s.recv(65536)
+            if not part:
+                raise ConnectionError(f"{line}: no whole answer: {answer}")
+            answer += part
+    return json.loads(answer)
+
+
 class Tcp:
     """A reader of pcap over IP."""
 
@@ -277,14 +312,14 @@ def free_port():
 
 def alone(*flags):
     """Goes on in namespaces of the script's own (unshare's flags), as root there; what is made in them goes with them."""
-    if os.environ.get("NSSM_FAULTS_INSIDE") == "1":
+    if "NSSM_FAULTS_INSIDE" in os.environ:
         return
     if shutil.which("unshare") is None:
         skip("unshare")
     as_root = [] if os.getuid() == 0 else ["-r"]
     if subprocess.run(["unshare", *as_root, *flags, "true"], capture_output=True, check=False).returncode != 0:
         skip("namespaces (root, or user namespaces that are allowed)")
-    os.environ["NSSM_FAULTS_INSIDE"] = "1"
+    os.environ["NSSM_FAULTS_INSIDE"] = "user" if as_root else "root"
     os.execvp("unshare", ["unshare", *as_root, *flags, sys.executable, *sys.orig_argv[1:]])
 
 
