@@ -3,7 +3,7 @@
  *          histogram with the stream (seed, session, NSSM_RNG_TIME). A rejected packet takes no time of its own.
  * Counts : made = packets + rejected, by reason.
  * Nothing is allocated after open.
- * Checked: tests/test_decode.c                                                                                           */
+ * Checked: tests/generate_valid.py (with render_tool), tests/test_engine.c                                               */
 #ifndef NSSM_DECODE_H
 #define NSSM_DECODE_H
 

@@ -1,7 +1,7 @@
 /* folder — a capture a session: 000017-web.pcap for session 17 with label web, and labels.csv with the columns
  * File,Label,Seed,Session,Packets,End in the order of the sessions, so that `prepare` reads it back.
  * Sessions are written when they are whole, as the source made them (no clones, no other addresses). Memory: 24 bytes a session.
- * Checked: tests/test_folder.c                                                                                           */
+ * Checked: tests/replay_cli.py                                                                                           */
 #ifndef NSSM_FOLDER_H
 #define NSSM_FOLDER_H
 

@@ -6,7 +6,7 @@
  * Start  : the first packet waits for gateways to answer (10 s, then it is an error) and for links to be up (10 s, then what goes to one
  *          that is not is dropped).
  * Memory : everything is allocated at open; spilled chunks are the exception (arena.h).
- * Checked: tests/test_pipeline.c, tests/pipeline_cli.py, tests/netns/                                                          */
+ * Checked: tests/test_pipeline.c, tests/replay_cli.py, tests/play_live.py, tests/netns/                                        */
 #ifndef NSSM_PIPELINE_H
 #define NSSM_PIPELINE_H
 

@@ -1,7 +1,7 @@
 /* rows — what each flow of a play came to while it plays, for the truth file. Rows of 64 bytes in leaves of 1, 2, 4 … 128; the rows of
  * a play with more flows than that hang on nodes of 256 children, so that a row is found in at most five steps whatever the number
  * of flows. Leaves and nodes are cut from chunks of an arena; they go back to free lists, nothing to the arena before close.
- * Checked: tests/test_engine.c (through truth), tests/test_rows.c                                                           */
+ * Checked: tests/test_engine.c and tests/clones.py (through truth)                                                          */
 #ifndef NSSM_ROWS_H
 #define NSSM_ROWS_H
 
