@@ -7,9 +7,10 @@
  * Flows  : TCP, UDP and other IP by addresses and ports (ICMP echo: the identifier for both ports; other protocols: ports 0).
  *          The initiator is who sent a SYN without ACK or was sent a SYN with ACK; else the end without a server's port
  *          if the other has one; else who sent the first packet (the same rule as session.h's). A SYN without ACK on a TCP flow
- *          that has seen FIN from both sides or RST begins a new flow with the same ends and sockets, unless its sequence number is
- *          that of the flow's own: one that was refused and is tried again. Fragments after the first
- *          belong to the flow of the first (by addresses, protocol and IP ID) if it is known, else to one with ports 0.
+ *          that has seen FIN from both sides or RST, or that was there before the capture, begins a new flow with the same ends
+ *          and sockets, unless its sequence number is that of the flow's own: one that was refused and is tried again. Fragments
+ *          after the first belong to the flow of the first (by addresses, protocol and IP ID) if it is known, else to one with
+ *          ports 0.
  * Roles  : an endpoint is a client if it initiated the first flow with ports (or echo identifiers) it took part in, else a server,
  *          unless client_nets or server_nets name it or the other end of that flow (which gets the other role); multicast,
  *          broadcast, unspecified and loopback addresses are FIXED and are never rewritten. ARP, Neighbor Discovery, ICMP errors

@@ -244,9 +244,11 @@ static bool is_quic_initial(const uint8_t *p, uint32_t n)
 	                               : version >> 24 == 'Q' && version >> 16 == 0x5130;
 }
 
+/* Whether a SYN begins another. */
 static bool is_over(const struct nssm_flow *f)
 {
-	return (f->tcp_seen & SEEN_RST) != 0 || (f->tcp_seen & 3 * SEEN_FIN) == 3 * SEEN_FIN;
+	bool begun_before = f->tcp_seen == 0; /* the capture */
+	return begun_before || (f->tcp_seen & SEEN_RST) != 0 || (f->tcp_seen & 3 * SEEN_FIN) == 3 * SEEN_FIN;
 }
 
 struct nssm_flow *nssm_flow_of(struct nssm_tape_builder *b, struct nssm_tape *t, int *dir,

@@ -254,12 +254,19 @@ static void test_tcp_flow(void **state)
 	assert_ptr_equal(tcp(2, 80, 1, 40000, U_RST)->flow, again->flow);
 	assert_ptr_equal(add(&next)->flow, again->flow); /* tried again */
 	assert_int_equal(R.tape->n_flows, 2);
+	/* One that was there before the capture. */
+	const struct nssm_rec *old = tcp(7, 7000, 8, 8000, U_ACK);
+	const struct nssm_rec *anew = tcp(8, 8000, 7, 7000, U_SYN);
+	assert_ptr_not_equal(anew->flow, old->flow);
+	assert_true(is_end(anew->flow, 0, 8, 8000) && anew->dir == 0);
+	assert_ptr_equal(tcp(8, 8000, 7, 7000, U_SYN)->flow, anew->flow);
+	assert_int_equal(R.tape->n_flows, 4);
 	/* After a reset, and opened from the other side. */
 	const struct nssm_rec *back = tcp(2, 80, 1, 40000, U_SYN);
 	assert_int_equal(back->dir, 0);
 	assert_true(is_end(back->flow, 0, 2, 80) && is_end(back->flow, 1, 1, 40000));
-	assert_int_equal(R.tape->n_flows, 3);
-	assert_int_equal(R.tape->n_endpoints, 2);
+	assert_int_equal(R.tape->n_flows, 5);
+	assert_int_equal(R.tape->n_endpoints, 4);
 }
 
 static void test_initiator(void **state)
