@@ -359,10 +359,13 @@ int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 	return rc;
 }
 
-void nssm_engine_unsent(struct nssm_engine *e, enum nssm_drop reason, uint64_t n)
+void nssm_engine_unsent(struct nssm_engine *e, const uint64_t n[NSSM_DROP_N], uint64_t bytes)
 {
-	set(&e->n.sent, e->n.sent - n);
-	count(&e->n.dropped[reason], n);
+	for (int r = 0; r < NSSM_DROP_N; r++) {
+		set(&e->n.sent, e->n.sent - n[r]);
+		count(&e->n.dropped[r], n[r]);
+	}
+	set(&e->n.sent_bytes, e->n.sent_bytes - bytes);
 }
 
 const struct nssm_counters *nssm_engine_counters(const struct nssm_engine *e)

@@ -103,7 +103,7 @@ int nssm_engine_listen(struct nssm_engine *e, struct nssm_err *err);
 /* After the last turn: rows of plays that were cut, and what is left. */
 int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err);
 /* Without ports: packets that a sink held and that nobody took in the end were counted as sent; they were dropped. */
-void nssm_engine_unsent(struct nssm_engine *e, enum nssm_drop reason, uint64_t n);
+void nssm_engine_unsent(struct nssm_engine *e, const uint64_t n[NSSM_DROP_N], uint64_t bytes);
 /* Written by the engine while others read. */
 const struct nssm_counters *nssm_engine_counters(const struct nssm_engine *e);
 const struct nssm_label_stats *nssm_engine_label(const struct nssm_engine *e, uint32_t label_idx);

@@ -324,11 +324,11 @@ static void settle_with_sink(struct nssm_pipeline *p)
 	struct nssm_counters all = {0};
 	for (uint32_t e = 0; e < p->n_engines; e++)
 		nssm_counters_add(&all, nssm_engine_counters(p->out[e].engine));
-	for (int r = 0; r < NSSM_DROP_N; r++) {
-		uint64_t dropped = nssm_sink_stats(p->sink[0])->dropped[r];
-		if (dropped > all.dropped[r])
-			nssm_engine_unsent(p->out[0].engine, (enum nssm_drop)r, dropped - all.dropped[r]);
-	}
+	const struct nssm_sink_stats *said = nssm_sink_stats(p->sink[0]);
+	uint64_t more[NSSM_DROP_N];
+	for (int r = 0; r < NSSM_DROP_N; r++)
+		more[r] = said->dropped[r] > all.dropped[r] ? said->dropped[r] - all.dropped[r] : 0;
+	nssm_engine_unsent(p->out[0].engine, more, all.sent_bytes > said->bytes ? all.sent_bytes - said->bytes : 0);
 }
 
 /* Where something failed files are put in place only if they grew in place. A capture that breaks off is no such failure: what came
