@@ -45,8 +45,9 @@ class Wire:
                 if self.over:
                     return
                 continue  # down: it may come back
-            # Not what the kernel itself says on a new link, nor what goes out there.
-            if where[2] != 4 and frame[12:14] not in (b"\x86\xdd", b"\x08\x06"):
+            # Not what the kernel says of itself (ND, IGMP), nor what goes out there.
+            ours = frame[6:12] == udp()[6:12] or (frame[12:14] == b"\x08\0" and frame[36:38] == b"\0\x09")
+            if where[2] != 4 and ours:
                 self.frames.append(frame)
 
     def end(self):
