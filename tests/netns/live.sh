@@ -102,7 +102,8 @@ good_checksums() {
 	tshark -r "$1" -o ip.check_checksum:TRUE -o tcp.check_checksum:TRUE -o udp.check_checksum:TRUE -T fields -E occurrence=f \
 		-e ip.checksum.status -e tcp.checksum.status -e udp.checksum.status -e icmp.checksum.status \
 		-e icmpv6.checksum.status 2>/dev/null >"$tmp/checksums" || fail "tshark -r $1"
-	awk -F'\t' '{ for (i = 1; i <= NF; i++) n[i, $i]++ }
+	# TCP or UDP inside an ICMP error is a quotation.
+	awk -F'\t' '{ for (i = 1; i <= NF; i++) n[i, (i == 2 || i == 3) && $4 $5 != "" ? "" : $i]++ }
 		END {
 			split("IPv4 TCP UDP ICMP ICMPv6", name, " ")
 			for (i = 1; i <= 5; i++) {

@@ -135,9 +135,10 @@ def same(one, two, truth):
 
 
 def alive(truth):
+    """A host that asks for its address (DHCP) has none that could be its own."""
     by = defaultdict(list)
     for row in rows(truth):
-        if int(row["proto"]) in (TCP, UDP):
+        if int(row["proto"]) in (TCP, UDP) and any(address(row["src_ip"])):
             by[row_flow(row)].append((ns(row["first_due"]), ns(row["last_due"]), row["session"], row["clone"]))
     n = again = 0
     for key, lives in by.items():
