@@ -222,18 +222,19 @@ static void print_notes(FILE *f, const struct nssm_counters *c)
 		        c->starved, span(a, c->starved_ns));
 }
 
-static void print_outputs(
-        FILE *f, const struct nssm_pipeline_cfg *c, const struct nssm_stats *s, uint64_t sessions)
+static void print_outputs(FILE *f, const struct nssm_pipeline_cfg *c, const struct nssm_stats *s,
+        const struct nssm_label_stats *all)
 {
 	const char *const file[] = {c->pcap_out, c->pcapng_out};
 	for (int i = 0; i < 2; i++)
 		if (file[i] != NULL)
 			fprintf(f, "wrote %" PRIu64 " packets of %" PRIu64 " sessions to %s\n", s->all.sent,
-			        sessions, strcmp(file[i], "-") == 0 ? "stdout" : file[i]);
+			        all->sessions, strcmp(file[i], "-") == 0 ? "stdout" : file[i]);
+	/* A folder has each session once, as it came, however often it is played. */
 	if (c->out_dir != NULL)
 		fprintf(f,
 		        "wrote %" PRIu64 " packets of %" PRIu64 " sessions to %s/*.pcap, with labels.csv\n",
-		        s->all.sent, sessions, c->out_dir);
+		        all->packets, all->sessions, c->out_dir);
 	for (uint32_t i = 0; i < s->n_ports && i < NSSM_PORTS_MAX; i++)
 		fprintf(f, "port %u, %s: %" PRIu64 " packets out, %" PRIu64 " in\n", i, s->port[i].name,
 		        s->all.port_sent[i], s->all.port_received[i]);
@@ -253,7 +254,7 @@ void nssm_play_report(FILE *f, const struct nssm_play *p, const struct nssm_play
 		print_backs(f, r->pipeline, s);
 	print_notes(f, &s->all);
 	if (r->end != NSSM_PLAY_FAILED)
-		print_outputs(f, &p->cfg, s, all.sessions);
+		print_outputs(f, &p->cfg, s, &all);
 }
 
 /* --- for programs --------------------------------------------------------------------------------------------- */
