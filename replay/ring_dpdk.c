@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+/* Order by C11 atomics instead of barriers: as fast, and checkers of races can follow it. */
+#define RTE_USE_C11_MEM_MODEL
 #include <rte_ring.h>
 
 /* struct nssm_ring is an rte_ring: the name keeps rte_ring.h out of everybody else's files. */
@@ -46,7 +48,9 @@ void *nssm_ring_get(struct nssm_ring *r)
 
 uint32_t nssm_ring_count(const struct nssm_ring *r)
 {
-	return rte_ring_count((const struct rte_ring *)r);
+	const struct rte_ring *q = (const struct rte_ring *)r;
+	uint32_t in = __atomic_load_n(&q->prod.tail, __ATOMIC_ACQUIRE), out = __atomic_load_n(&q->cons.tail, __ATOMIC_ACQUIRE);
+	return (in - out) & q->mask;
 }
 
 uint32_t nssm_ring_size(const struct nssm_ring *r)
