@@ -133,17 +133,30 @@ static bool is_due(struct nssm_engine *e, uint64_t at_ns, uint64_t now_ns, uint6
 	return false;
 }
 
+/* Of the frame as it leaves, tags included. A port sends no more than there is of a frame; a file says how long it was. */
+static uint32_t rate_len(const struct nssm_engine *e, const struct nssm_rec *rec)
+{
+	const struct nssm_clone_cfg *c = &e->cfg.pipe->clone;
+	uint32_t len = e->cfg.n_ports > 0 ? rec->len : rec->wirelen;
+	return len + 4 * c->n_tags - (c->strip_tags ? 4u * rec->n_vlan : 0);
+}
+
+static uint32_t left_len(const struct nssm_engine *e, const struct staged *s)
+{
+	return e->cfg.n_ports > 0 ? s->len : s->wirelen;
+}
+
 static void take_packets(struct nssm_engine *e, uint32_t idx)
 {
 	const struct nssm_rec *rec = e->play[idx].rec;
 	nssm_wheel_pop(e->wheel);
-	stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rec->wirelen));
+	stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rate_len(e, rec)));
 	for (uint32_t run = run_length(e); --run > 0 && e->n_staged < NSSM_BURST;) {
 		const struct nssm_rec *next = nssm_rec_next(rec);
 		if (next == NULL || !limit_allows(e))
 			break;
 		rec = next;
-		stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rec->wirelen));
+		stage(e, idx, rec, nssm_sched_next(&e->sched, e->pos_ns, rate_len(e, rec)));
 	}
 	engine_play_advance(e, idx, rec);
 }
@@ -453,7 +466,7 @@ static void count_row(struct nssm_engine *e, const struct staged *s, uint64_t se
 		r->first_sent_ns = sent_ns;
 	r->last_sent_ns = sent_ns;
 	r->packets[s->rec->dir]++;
-	r->bytes[s->rec->dir] += s->wirelen;
+	r->bytes[s->rec->dir] += left_len(e, s);
 }
 
 static uintptr_t chunk_of(const struct nssm_rec *rec)
@@ -468,11 +481,11 @@ static int settle(struct nssm_engine *e, struct staged *s, uint64_t now_ns, stru
 	uint64_t sent_at = is_virtual(e) ? s->due_ns : now_ns;
 	if (s->outcome == STAGED_SENT) {
 		t->sent++;
-		t->bytes += s->wirelen;
+		t->bytes += left_len(e, s);
 		t->port_sent[s->port]++;
-		t->port_bytes[s->port] += s->wirelen;
+		t->port_bytes[s->port] += left_len(e, s);
 		count(&l->sent, 1);
-		count(&l->sent_bytes, s->wirelen);
+		count(&l->sent_bytes, left_len(e, s));
 		count(&l->cut, e->cfg.pipe->snaplen > 0 && s->len > e->cfg.pipe->snaplen);
 		/* At top speed nothing has a time to be late for, unless a cap gives it one. */
 		if (e->sched.rate.kind != NSSM_RATE_TOP || e->sched.capped)

@@ -30,6 +30,14 @@ for port in af_packet af_xdp; do
 	look equal "$tmp/file.pcap" "$tmp/live.pcap"
 done
 
+echo "== frames that the capture cut"
+arrived() { ns rx cat /sys/class/net/r0/statistics/rx_bytes; }
+before=$(arrived)
+run ns gen "$netssm" replay "$samples"/video-00*.pcap.gz --port af_packet:p0 --rate 20Mbps --vlan 7 --stats-json "$tmp/stats.json" \
+	--progress none >"$tmp/out"
+same "bytes that a rate counts, and that arrived" "$(of ports.0.bytes)" $(($(arrived) - before))
+rm -f "$tmp/stats.json" "$tmp/figures"
+
 # What begins when somebody reads the stream that goes out beside the port: hold COMMAND…, then go.
 hold() {
 	rm -f "$tmp/control"
