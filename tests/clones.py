@@ -2,7 +2,7 @@
 the number of clones, and no flow has the addresses and ports of another that is alive.
 
 usage: clones.py NETSSM [CLONES [SESSIONS]]
-CLONES (50) of SESSIONS (200), the smallest captures of the folder NETSSM_CORPUS; without it, of the samples. tcptrace counts complete
+CLONES (50) of SESSIONS (200) of the 200 smallest captures of the folder NETSSM_CORPUS, evenly by size; without it, of the samples.
 connections; tshark checksums, connections, DNS answers, TLS handshakes, retransmissions and acknowledgements of nothing. Exit 77
 where one of them is missing."""
 import csv
@@ -144,7 +144,8 @@ def main():
         captures = sorted(glob.glob(os.path.join(corpus, "**", "*.pcap"), recursive=True), key=lambda p: (os.path.getsize(p), p))
     else:
         captures = sorted(glob.glob(os.path.join(ROOT, "samples", "*.pcap.gz")))
-    captures = captures[:n_sessions]
+    captures = captures[:200]
+    captures = captures[::max(1, len(captures) // n_sessions)][:n_sessions]
     if not captures:
         print("SKIP: no captures")
         return 77

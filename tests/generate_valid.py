@@ -10,6 +10,7 @@ Every dissector above TCP and UDP is off, so that what tshark says is about the 
 import collections
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -188,7 +189,11 @@ def interrupted(model, tmp, session):
     p = subprocess.Popen([NETSSM, "generate", "--model", model, "--label", "web", "--sessions", "1000000", "--lanes", "8",
                           "--prompt", session, "--pcap-out", out, "--manifest", out + ".json", "--progress", "live"],
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    p.stderr.read(1)  # the first drawing: it runs
+    drawn = b""
+    while re.search(rb"begun [1-9]", drawn) is None:
+        more = os.read(p.stderr.fileno(), 4096)
+        check(more != b"", f"SIGINT: it ended before a session began: {drawn.decode()[-300:]}")
+        drawn += more
     p.send_signal(signal.SIGINT)
     stdout, stderr = p.communicate()
     check(p.returncode == 130 and b"stopped after" in stderr, f"SIGINT: exit {p.returncode}: {stderr.decode()[-300:]}")
