@@ -296,10 +296,10 @@ int nssm_eal_start(const struct nssm_eal_cfg *cfg, struct nssm_err *err)
 	if (runtime_dir)
 		unsetenv("RUNTIME_DIRECTORY");
 	sched_setaffinity(0, sizeof cpus, &cpus);
+	remove_runtime_dir(false);
 	if (used < 0)
 		return nssm_err_set(err, NSSM_EIO, "DPDK: its start failed (%s)%s", rte_strerror(rte_errno),
 		        nssm_eal_said(said, sizeof said));
-	remove_runtime_dir(false);
 	eal.pid = getpid();
 	if (cfg->telemetry) {
 		remove_dead_dirs();
