@@ -15,7 +15,7 @@ struct engine_fixture {
 	struct nssm_clone_cfg clone;
 	struct nssm_sink_cfg sink_cfg;
 	const char *const *label;
-	uint32_t n_labels, n_decodes, plays_max;
+	uint32_t n_labels, n_decodes, plays_max, n_credits; /* run.credit has n_credits words */
 	bool keep;
 	uint64_t (*clock)(void *ctx);
 	void *clock_ctx;
@@ -89,6 +89,7 @@ static inline int fx_open(struct engine_fixture *x, struct nssm_err *err)
 		.flows_max = 1 << 14,
 		.n_decodes = x->n_decodes,
 		.n_labels = x->n_labels,
+		.n_credits = x->n_credits,
 		.in = x->in,
 		.back = x->back,
 		.sink = x->sink,
