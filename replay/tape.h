@@ -11,10 +11,10 @@
  *          and sockets, unless its sequence number is that of the flow's own: one that was refused and is tried again. Fragments
  *          after the first belong to the flow of the first (by addresses, protocol and IP ID) if it is known, else to one with
  *          ports 0.
- * Roles  : an endpoint is a client if it initiated the first flow with ports (or echo identifiers) it took part in, else a server,
+ * Roles  : an endpoint is a client if it initiated the first TCP or UDP flow that it took part in, else a server,
  *          unless client_nets or server_nets name it or the other end of that flow (which gets the other role); multicast,
- *          broadcast, unspecified and loopback addresses are FIXED and are never rewritten. ARP, Neighbor Discovery, ICMP errors
- *          and flows without ports that come before make a guess (who asks is a client, who answers, advertises or reports an
+ *          broadcast, unspecified and loopback addresses are FIXED and are never rewritten. ARP, Neighbor Discovery, ICMP errors,
+ *          pings and flows without ports that come before make a guess (who asks is a client, who answers, advertises or reports an
  *          error a server; of two hosts in ARP, that of the first or last address is the router). Should it prove wrong, the
  *          address gets a second endpoint, and what was said before stays with the first.
  * Sockets: an endpoint's (protocol, port) pairs that clones may change are numbered from 0 by first appearance: nssm_flow.socket.

@@ -66,21 +66,23 @@ struct nssm_endpoint *nssm_endpoint_named(
 	return e->role == NSSM_ROLE_FIXED ? NULL : e;
 }
 
-/* An end of a new flow. One without ports says no more of an endpoint than ARP does, and takes those that there are as they are; one
- * with ports makes a guess good: what was said before stays with the endpoint that it made, since it may have been sent already. */
+/* An end of a new flow. One without ports says no more of an endpoint than ARP does, and neither does a ping (a DHCP server sends one
+ * before it gives an address away: RFC 2131, section 2.2); they take those that there are as they are. One with ports makes a guess
+ * good: what was said before stays with the endpoint that it made, since it may have been sent already. */
 static struct nssm_endpoint *flow_end(struct nssm_tape_builder *b, struct nssm_tape *t,
         const struct nssm_layout *l, const uint8_t *addr, int role)
 {
 	int ip_version = l->h.ip_version;
+	bool tells = l->has_ports && l->kind != NSSM_REC_ICMP;
 	struct nssm_row *r = nssm_table_endpoint(&b->table, t, addr, ip_version);
 	role = told_role(b, addr, ip_version, role);
 	if (r == NULL) {
 		struct nssm_endpoint *e = new_endpoint(b, t, addr, ip_version, role);
-		nssm_table_add_endpoint(&b->table, t, e, !l->has_ports);
+		nssm_table_add_endpoint(&b->table, t, e, !tells);
 		return e;
 	}
 	struct nssm_endpoint *e = r->obj;
-	if (!l->has_ports)
+	if (!tells)
 		return e;
 	if (r->port != 0 && e->role != role)
 		r->obj = e = new_endpoint(b, t, addr, ip_version, role);

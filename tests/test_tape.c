@@ -374,6 +374,14 @@ static void test_icmp(void **state)
 	assert_true(is_end(c, 0, 2, 0) && is_end(c, 1, 1, 0));
 	assert_int_equal(c->icmp_code, 1);
 	assert_int_equal(add(&f)->kind, NSSM_REC_ICMP);
+
+	/* Whom a server pings is no server for that. */
+	frame_icmp(&f, 4, A(4), A(3), 8, 0, echo, 8);
+	struct nssm_endpoint *const *pinged = add(&f)->flow->end;
+	assert_int_equal(pinged[1]->role, NSSM_ROLE_SERVER);
+	const struct nssm_flow *d = udp(3, 1000, 4, 53)->flow;
+	assert_int_equal(d->end[0]->role, NSSM_ROLE_CLIENT);
+	assert_int_equal(d->end[1]->role, NSSM_ROLE_SERVER);
 }
 
 static void test_fragments(void **state)
