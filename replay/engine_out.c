@@ -13,7 +13,7 @@
 #define STUCK_TOP_NS 1000000000u
 /* Room that nssm_clone_write may use behind a frame. */
 #define SLACK_BYTES 64u
-#define RUN_PACKETS 8u
+#define RUN_PACKETS NSSM_BURST
 /* Begins of plays and packets that are taken before what was taken goes out. */
 #define TAKES_MAX   (4u * NSSM_BURST)
 
@@ -111,7 +111,7 @@ static void stage(struct nssm_engine *e, uint32_t idx, const struct nssm_rec *re
 }
 
 /* At top speed no packet has a time of its own, and where sessions are cloned without end their order to each other has no meaning: a
- * play then gives a few packets in a row, which spares the wheel and the caches. */
+ * play then gives up to a burst of packets in a row, which spares the wheel and the caches. */
 static uint32_t run_length(const struct nssm_engine *e)
 {
 	enum nssm_play_mode mode = e->cfg.pipe->mode;
