@@ -277,6 +277,11 @@ int nssm_eal_start(const struct nssm_eal_cfg *cfg, struct nssm_err *err)
 	if (cfg->mem_mb > MEM_MAX)
 		return nssm_err_set(
 		        err, NSSM_ERANGE, "DPDK: %u MB of memory, more than %u", cfg->mem_mb, MEM_MAX);
+	/* EAL's tables alone grow beyond what there is, and it does not look. */
+	uint64_t have_mb = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) >> 20;
+	if (cfg->mem_mb > have_mb)
+		return nssm_err_set(err, NSSM_ERANGE, "DPDK: %u MB of memory (live.mem), this machine has %llu",
+		        cfg->mem_mb, (unsigned long long)have_mb);
 	int rc = open_log(err);
 	if (rc != 0)
 		return rc;
