@@ -45,6 +45,27 @@ def flags():
     return out
 
 
+def keys_of(bit):
+    """{section: [key]} of the command with this letter in keys.def."""
+    out = {}
+    for section, key in re.findall(rf'^KEY\(\w+, "(\w+)\.(\w+)",.* {bit}\b[ |A-Z]*, "', read("conf", "keys.def"), re.M):
+        out.setdefault(section, []).append(key)
+    return out
+
+
+def named_in(profile):
+    """{section: [key]} of a profile, what is commented out, too."""
+    out = {}
+    for line in read("conf", profile).splitlines():
+        section = re.match(r"(\w+):", line)
+        key = re.match(r"    (?:# )?(\w+):(?: |$)", line)
+        if section:
+            keys = out.setdefault(section[1], [])
+        elif key:
+            keys.append(key[1])
+    return out
+
+
 class Cli(unittest.TestCase):
     def test_help(self):
         texts = {run(*args).stdout for args in (["--help"], ["-h"], ["help"])}
@@ -149,27 +170,17 @@ class Cli(unittest.TestCase):
                 self.assertIn("none.yaml: cannot open", r.stderr)
 
     def test_profiles(self):
-        """Each profile that comes along is read without complaint, and the complete one names every key."""
+        """Each profile that comes along is read without complaint, and the complete ones name every key."""
         names = sorted(f for f in os.listdir(os.path.join(ROOT, "conf")) if f.endswith(".yaml"))
         self.assertIn("appliance.yaml", names)
         for name in names:
             r = run("info", "--config", os.path.join(ROOT, "conf", name), os.path.join(ROOT, "samples", "dns-001.pcap.gz"))
             self.assertEqual((r.returncode, r.stderr), (0, ""), name)
-        named = {}
-        for line in read("conf", "appliance.yaml").splitlines():
-            section = re.match(r"(\w+):", line)
-            key = re.match(r"    (?:# )?(\w+):(?: |$)", line)
-            if section:
-                keys = named.setdefault(section[1], [])
-            elif key:
-                keys.append(key[1])
-        rows = re.findall(r'^KEY\(\w+, "(\w+)\.(\w+)",.* G\b[ |A-Z]*, "', read("conf", "keys.def"), re.M)
-        want = {}
-        for section, key in rows:
-            want.setdefault(section, []).append(key)
+        want, named = keys_of("G"), named_in("appliance.yaml")
         self.assertEqual(set(want), {"run", "generate", "output", "live", "clone", "net"})
         for section, keys in want.items():
             self.assertEqual(sorted(named[section]), sorted(keys), section)
+        self.assertEqual(sorted(named_in("replay.yaml")["replay"]), sorted(keys_of("R")["replay"]))
 
     def test_version(self):
         r = run("--version")
