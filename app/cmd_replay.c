@@ -83,6 +83,33 @@ static bool all_files(const struct nssm_reader_cfg *k)
 	return true;
 }
 
+/* --start original: the time of the first packet that is taken, found by reading up to it. Before 2106, because of pcap. */
+static int own_start(struct run *r, struct nssm_err *err)
+{
+	struct nssm_reader *reader = NULL;
+	struct nssm_read_pkt p;
+	uint64_t *ns = &r->play.cfg.epoch_ns;
+	char key[NSSM_FLAG_BYTES];
+	if (!nssm_play_starts_original(r->conf) || nssm_play_is_live(&r->play.cfg))
+		return 0;
+	nssm_conf_said(key, r->conf, NSSM_K_START_TIME);
+	if (!all_files(&r->reader))
+		return nssm_err_set(err, NSSM_EARG,
+		        "%s: original needs captures that are files; of a pipe the first packet would be "
+		        "lost",
+		        key);
+	int rc = nssm_reader_open(&reader, &r->reader, err);
+	if (rc == 0)
+		rc = nssm_reader_next(reader, &p, err);
+	if (rc == 1)
+		*ns = nssm_reader_first_ns(reader);
+	if (rc == 1 && *ns / 1000000000 > UINT32_MAX)
+		rc = nssm_err_set(err, NSSM_EARG, "%s: the first packet of %.200s is stamped later than 2106",
+		        key, r->name);
+	nssm_reader_close(&reader);
+	return rc < 0 ? rc : 0;
+}
+
 /* Room for the addresses of a play. What streams through once is not read beforehand: then a few plays at a time share the pools, and
  * each may be large. */
 static int size_plays(struct run *r, struct nssm_err *err)
@@ -125,7 +152,7 @@ static int replay(struct run *r, const char *const *pos, int n_pos, struct nssm_
 	int rc;
 	if ((rc = choose_captures(r, pos, n_pos, err)) ||
 	        (rc = nssm_play_init(&r->play, c, &nssm_cmd_replay, false, err)) ||
-	        (rc = reader_options(r, err)) || (rc = size_plays(r, err)))
+	        (rc = reader_options(r, err)) || (rc = own_start(r, err)) || (rc = size_plays(r, err)))
 		return rc;
 	p->reader = &r->reader;
 	p->source_name = r->name;

@@ -63,6 +63,12 @@ bool nssm_play_takes_stdout(const struct nssm_conf *conf)
 	       is_stdout(nssm_conf_str(conf, NSSM_K_STATS_JSON));
 }
 
+bool nssm_play_starts_original(const struct nssm_conf *conf)
+{
+	const char *start = nssm_conf_str(conf, NSSM_K_START_TIME);
+	return start != NULL && strcmp(start, "original") == 0;
+}
+
 /* No two outputs may have one name; stdout is one, too. */
 static int check_paths(const struct job *j)
 {
@@ -122,8 +128,10 @@ static int outputs(const struct job *j)
 	if (c->comments && c->pcapng_out == NULL)
 		return wrong(j, NSSM_K_COMMENTS, "needs --pcapng-out; pcap has no comments");
 	const char *start = nssm_conf_str(j->conf, NSSM_K_START_TIME);
-	int rc = nssm_text_time(
-	        &c->epoch_ns, start != NULL ? start : DEFAULT_START, said(key, j, NSSM_K_START_TIME), j->err);
+	int rc = nssm_play_starts_original(j->conf)
+	                 ? 0
+	                 : nssm_text_time(&c->epoch_ns, start != NULL ? start : DEFAULT_START,
+	                           said(key, j, NSSM_K_START_TIME), j->err);
 	return rc != 0 ? rc : check_paths(j);
 }
 
@@ -385,6 +393,9 @@ int nssm_play_options(struct nssm_pipeline_cfg *cfg, const struct nssm_conf *con
 {
 	struct job j = {.cfg = cfg, .conf = conf, .cmd = cmd, .err = err};
 	int rc = outputs(&j);
+	if (rc == 0 && model && nssm_play_starts_original(conf))
+		rc = wrong(&j, NSSM_K_START_TIME,
+		        "only captures have a time of their own, a model's sessions have none");
 	if (rc == 0)
 		rc = live(&j);
 	if (rc == 0)

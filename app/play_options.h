@@ -21,6 +21,8 @@ int nssm_play_options(struct nssm_pipeline_cfg *cfg, const struct nssm_conf *con
 int nssm_play_check(const struct nssm_pipeline_cfg *cfg, const char *cmd, struct nssm_err *err);
 /* Whether the run keeps the wall clock's time: ports and streams do, files alone do not (pipeline.h). */
 bool nssm_play_is_live(const struct nssm_pipeline_cfg *cfg);
+/* Whether files are to have the captures' own time: cfg->epoch_ns is replay's to fill in then. */
+bool nssm_play_starts_original(const struct nssm_conf *conf);
 /* Whether something that is no text for people goes to stdout. */
 bool nssm_play_takes_stdout(const struct nssm_conf *conf);
 

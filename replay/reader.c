@@ -153,6 +153,7 @@ static void start_pass(struct nssm_reader *r)
 	r->next_file = 0;
 	r->given = false;
 	r->base_ns = r->base_at_ns = r->next_at_ns = 0;
+	r->first_ns = 0;
 	r->pass_packets = r->pass_last_ns = r->pass_read = 0;
 	r->pass_filtered = r->pass_too_long = r->pass_no_session = 0;
 	r->done_bytes = 0;
@@ -415,6 +416,11 @@ uint64_t nssm_reader_duration(const struct nssm_reader *r)
 uint64_t nssm_reader_packets(const struct nssm_reader *r)
 {
 	return r->packets;
+}
+
+uint64_t nssm_reader_first_ns(const struct nssm_reader *r)
+{
+	return r->first_ns;
 }
 
 const struct nssm_source_counters *nssm_reader_counters(const struct nssm_reader *r)

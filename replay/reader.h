@@ -76,6 +76,8 @@ uint64_t nssm_reader_done_below(const struct nssm_reader *r);
 /* Stream time from the first to the last packet, and packets, of the last whole pass; 0 before its end. */
 uint64_t nssm_reader_duration(const struct nssm_reader *r);
 uint64_t nssm_reader_packets(const struct nssm_reader *r);
+/* The capture's own stamp of the pass's first packet: what stream time 0 is; of captures in sequence the first one's. 0 before it. */
+uint64_t nssm_reader_first_ns(const struct nssm_reader *r);
 const struct nssm_source_counters *nssm_reader_counters(const struct nssm_reader *r);
 uint64_t nssm_reader_time_back(const struct nssm_reader *r);
 /* Packets that the splitter gave to no session. */

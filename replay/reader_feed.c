@@ -234,6 +234,8 @@ int nssm_feed_give(struct nssm_reader *r, struct nssm_feed *f, struct nssm_read_
 		r->base_ns = f->t_ns;
 		r->base_at_ns = r->next_at_ns;
 		r->rebase = false;
+		if (r->pass_packets == 0)
+			r->first_ns = f->t_ns;
 	}
 	assert(f->t_ns >= r->base_ns);
 	uint64_t t_ns = nssm_reader_time_add(r->base_at_ns, f->t_ns - r->base_ns);

@@ -60,6 +60,7 @@ struct nssm_reader {
 
 	/* Stream time is base_at_ns + a packet's time − base_ns. */
 	bool rebase; /* the next packet's time is base_ns */
+	uint64_t first_ns; /* of the pass's first packet */
 	uint64_t base_ns, base_at_ns, next_at_ns;
 
 	int state;    /* 1: packets may come; 0: the pass is over; < 0: failed with last */

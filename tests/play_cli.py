@@ -73,6 +73,8 @@ class Play(unittest.TestCase):
         ):
             for command in (["replay", SAMPLE], ["generate", "--model", MODEL, "--label", "web"]):
                 self.refused(command + ["--pcap-out", self.out] + flags, says)
+        self.refused(["generate", "--model", MODEL, "--label", "web", "--pcap-out", self.out, "--start", "original"],
+                     "--start: only captures have a time of their own")
         self.refused(["replay", SAMPLE, "--loop", "0", "--pcap-out", self.out], "goes on without end")
         self.refused(["generate", "--model", MODEL, "--label", "web", "--sessions", "0", "--pcap-out", self.out],
                      "goes on without end")

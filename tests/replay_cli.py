@@ -187,6 +187,27 @@ class Replay(unittest.TestCase):
         got = self.to_file(WEB, "--start", "1700000000.5", "--us")
         self.assertEqual([p[0] for p in got], [(1700000000500000000 + t) // 1000 * 1000 for t in own])
 
+    def test_start_original(self):
+        """Files have the captures' own time: of the first packet that is taken, of the earliest one when merged."""
+        web, dns = dumped(WEB), dumped(DNS)
+        got = self.to_file(WEB, "--start", "original")
+        self.assertEqual([p[0] for p in got], [web[0][0] + t for t in own_times(web)])
+        got = self.to_file(WEB, DNS, "--merge", "--start", "original")
+        self.assertEqual([p[0] for p in got], sorted(p[0] for p in web + dns))
+        got = self.to_file(DNS, WEB, "--start", "original")
+        self.assertEqual([p[0] for p in got[:len(dns)]], [dns[0][0] + t for t in own_times(dns)])
+        self.to_file(WEB, "--start", "original")
+        port = [p for p in read_pcap(self.out) if p[2][12:14] == b"\x08\x00" and p[2][23] == 6]
+        got = self.to_file(WEB, "--start", "original", "--filter", "ip proto 6")
+        self.assertEqual([p[0] for p in got], [p[0] for p in port])
+        with open(WEB, "rb") as f:
+            r = replay("-", "--start", "original", "--pcap-out", self.out, code=1, stdin=f)
+        self.assertIn(b"--start: original needs captures that are files", r.stderr)
+        late = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, 1) + struct.pack("<IIII", 0xFFFFFFFF, 0, 60, 60) + bytes(60)
+        with open(self.at("late.pcap"), "wb") as f:
+            f.write(late)
+        self.assertEqual([p[0] for p in self.to_file(self.at("late.pcap"), "--start", "original")], [0xFFFFFFFF * S])
+
     def test_loops(self):
         own, n = own_times(dumped(DNS)), len(dumped(DNS))
         for flags, gap in ((["--loop-gap", "1s"], S), (["--loop-gap", "0"], 0), ([], own[-1] // (n - 1))):

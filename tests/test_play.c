@@ -376,7 +376,7 @@ static void defaults(void **state)
 	assert_null(cfg.live.dev[0]);
 	assert_true(cfg.mode == NSSM_PLAY_ONCE && cfg.n_plays == 1 && cfg.phase == NSSM_PHASE_UNIFORM);
 	assert_true(cfg.rate.kind == NSSM_RATE_SPEED && cfg.rate.num == cfg.rate.den);
-	assert_true(cfg.epoch_ns == 1767225600000000000);
+	assert_true(cfg.epoch_ns == 1767225600000000000 && !nssm_play_starts_original(conf));
 	assert_true(!cfg.clone.rewrite && cfg.clone.n_tags == 0 && cfg.clone.n_macs[0] == 0);
 	assert_true(cfg.clone.port_lo == 1024 && cfg.clone.port_hi == 65535);
 	assert_true(cfg.clone.endpoints_max == 0 && cfg.n_engines == 0 && cfg.cpus == NULL);
