@@ -12,7 +12,6 @@
 #define NAP_LIVE_NS   50000u
 #define SPIN_BELOW_NS 1000000u /* a port's engine sleeps only if nothing is due for longer */
 #define TICK_NS       100000000u
-#define MEASURE_WAIT_NS 500000000u
 #define GATEWAY_WAIT_S 10u
 #define LINK_WAIT_S    10u /* negotiating 10GBASE-T takes a card up to 5 */
 #define NAP_CONTROL_NS 10000000u
@@ -199,7 +198,7 @@ static bool all_came_back(const struct nssm_pipeline *p)
 /* What still comes back is waited for, also if it was given up already: it counts as late then, and no more as lost. */
 static int listen_on(struct nssm_pipeline *p, struct nssm_engine *e, struct nssm_err *err)
 {
-	uint64_t wait = p->cfg.live.measure_wait_ns > 0 ? p->cfg.live.measure_wait_ns : MEASURE_WAIT_NS, until = nssm_now_ns() + wait;
+	uint64_t until = nssm_now_ns() + p->cfg.live.measure_wait_ns;
 	int rc = 0;
 	while (rc == 0 && nssm_now_ns() < until && !all_came_back(p) && atomic_load(&p->run.stop) < 2)
 		rc = nssm_engine_listen(e, err);
@@ -230,6 +229,7 @@ static void *engine_thread(void *ctx)
 		if (o->code == 0 && state == NSSM_ENGINE_WAITS)
 			wait_for_work(p, wake);
 	}
+	o->done_ns = nssm_now_ns();
 	nssm_engine_note_cpu(o->engine);
 	if (o->code == 0)
 		o->code = wait_for_others(p, o->engine, &o->err);
@@ -374,12 +374,15 @@ int nssm_pipeline_run(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ct
 	sched_setaffinity(0, sizeof p->cpus_rest, &p->cpus_rest);
 	if (rc == 0)
 		rc = watch(p, tick, ctx, err);
-	for (uint32_t e = 0; e < p->n_engines; e++)
-		if (p->out[e].started)
-			pthread_join(p->out[e].thread, NULL);
+	for (uint32_t e = 0; e < p->n_engines; e++) {
+		if (!p->out[e].started)
+			continue;
+		pthread_join(p->out[e].thread, NULL);
+		/* Rates are those of sending: neither the wait for what comes back nor the source's end is part of it. */
+		p->ended_ns = p->out[e].done_ns > p->ended_ns ? p->out[e].done_ns : p->ended_ns;
+	}
 	bool by_limit = end_source(p);
 	sched_setaffinity(0, sizeof p->cpus_before, &p->cpus_before);
-	p->ended_ns = nssm_now_ns();
 	atomic_store(&p->ended, true);
 	for (uint32_t e = 0; e < p->n_engines; e++)
 		keep_first(&rc, err, p->out[e].code, &p->out[e].err);

@@ -27,6 +27,7 @@ struct lane_out {
 	pthread_t thread;
 	bool started;
 	int cpu; /* -1: any */
+	uint64_t done_ns; /* its last packet had gone then; what comes back was waited for after it */
 	int code;
 	struct nssm_err err;
 };

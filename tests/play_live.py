@@ -143,6 +143,16 @@ class Live(unittest.TestCase):
         self.assertEqual(self.manifest["counts"]["sent"], 12345)
         self.assertGreater(self.manifest["seconds"], 0.24)
 
+    def test_rates(self):
+        """What comes back is waited for, but no part of the time that rates are told for."""
+        self.start("replay", WEB, "--loop", 0, "--rate", "5kpps", "--duration", "1s", "--port", "null", "--port", "null", "--measure",
+                   "--measure-wait", "3s", "--progress", "none")
+        began = time.monotonic()
+        out = self.end(0)
+        self.assertIn(" lost (100 %)", out)
+        self.assertGreater(time.monotonic() - began, 3.5)
+        self.assertTrue(1 <= self.manifest["seconds"] < 2.5, self.manifest["seconds"])
+
     def test_generated(self):
         self.start("generate", "--model", MODEL, "--label", "web", "--sessions", 0, "--packets", 30, "--sessions-per-s", 0,
                    "--top-p", 0.9, "--concurrency", 50, "--port", "null", "--progress", "plain", "--duration", "6s")
