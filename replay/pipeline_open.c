@@ -201,6 +201,8 @@ int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err)
 	if (rc != 0)
 		return rc;
 	p->line_bps = line;
+	if (line == 0 && p->cfg.rate.kind == NSSM_RATE_PERCENT)
+		return nssm_err_set(err, NSSM_EARG, "rate: port %s does not say its line rate: give --line-rate", nssm_port_info(p->port[0])->name);
 	p->frame_max = mtu + ETH_LEN + NSSM_VLAN_TAGS_MAX * VLAN_LEN;
 	p->frame_max = p->frame_max < FRAME_LEN_MAX ? p->frame_max : FRAME_LEN_MAX;
 	set_macs(p);

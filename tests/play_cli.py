@@ -90,6 +90,9 @@ class Play(unittest.TestCase):
             self.refused(["replay", SAMPLE, "--port", dev, "--progress", "none"], says)
             self.refused(["replay", SAMPLE, "--port", "null", "--port", dev, "--truth", self.out], says)
 
+    def test_line_rate(self):
+        self.refused(["replay", SAMPLE, "--port", "null", "--rate", "80%"], "port null does not say its line rate: give --line-rate")
+
     def test_run(self):
         self.refused(["run"], "run: expected a profile with generate.model")
         self.refused(["run", "none.yaml"], "none.yaml: cannot open")
