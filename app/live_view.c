@@ -391,10 +391,12 @@ void nssm_view_plain(
 	put(&l, 0, "%s", put_unit(a, pps_now(&w, &now->all.sent), "pps"));
 	put(&l, 0, "%s", put_unit(a, bps_now(&w, &now->all.sent_bytes, &now->all.sent), "bps"));
 	put(&l, 0, "sent %s", put_count(a, now->all.sent));
+	put(&l, 0, "flows %s", put_count(a, now->all.flows_begun));
 	put(&l, 0, "dropped %s", put_count(a, nssm_dropped(&now->all)));
 	if (now->live && now->all.late.count > 0) {
 		late_now(&late, &w);
-		put(&l, 0, "late p99 %s", put_ns(a, nssm_hist_quantile(&late, 0.99)));
+		put(&l, 0, "late p50 %s", put_ns(a, nssm_hist_quantile(&late, 0.5)));
+		put(&l, 0, "p99 %s", put_ns(a, nssm_hist_quantile(&late, 0.99)));
 	}
 	if (now->src.tokens > 0)
 		put(&l, 0, "%s", put_words(a, pps_now(&w, &now->src.tokens), "tokens/s"));

@@ -204,7 +204,8 @@ static void plain_line(void **state)
 	typical(&now, 12);
 	nssm_view_plain(text, sizeof text, &now, &before, 10);
 	assert_string_equal(text,
-	        "[0:12]  100 kpps  412 Mbps  sent 1.20 M  dropped 1.01 k  late p99 0 ns  1.00 M tokens/s  "
+	        "[0:12]  100 kpps  412 Mbps  sent 1.20 M  flows 61.7 k  dropped 1.01 k  late p50 0 ns  p99 0 ns  "
+	        "1.00 M tokens/s  "
 	        "ring 44 %  clones 1.23 k  lost 1.00 k (0.0834 %)");
 }
 
