@@ -175,7 +175,7 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 		return nssm_bench_pace(err);
 	if (strcmp(what, "model") == 0)
 		return bench_model(conf, err);
-	return nssm_err_set(err, NSSM_EARG, "bench: expected model, wire, pace or pcap, found %.60s", what);
+	return nssm_err_set(err, NSSM_EARG, "bench: expected model, wire, pace or pcap (a veth pair: scripts/bench_veth), found %.60s", what);
 }
 
 const struct nssm_cmd nssm_cmd_bench = {
