@@ -3,6 +3,7 @@
  * A session's tokens: <|label|> …packets… <|endoftext|>. What stands between is the codec's.
  *   raw   the paper's: per TCP/UDP packet its headers as captured (UDP: + 12 payload bytes), zero-padded to pkt_len bytes;
  *         <|pkt|> between packets. See codec_raw.c for the published preprocessor's defects and `compat_paper`.
+ *   flow  every packet, <|pkt|> in front, as what a receiver that keeps the session's state could not foretell. See codec_flow.h.
  * An encoder and a decoder hold one session's state each and allocate nothing after open.                        */
 #ifndef NSSM_CODEC_H
 #define NSSM_CODEC_H
@@ -19,19 +20,35 @@
 
 #define NSSM_RAW_PKT_LEN     128
 #define NSSM_RAW_PKT_LEN_MAX 256
-#define NSSM_FRAME_MAX       (65535 + 64) /* longest frame a decoder gives: 64 KiB of IP behind Ethernet and VLAN tags */
+#define NSSM_CODEC_CAPLEN_MAX 262144 /* longest captured packet that an encoder is given */
+#define NSSM_FRAME_MAX       (NSSM_CODEC_CAPLEN_MAX + 64) /* longest frame a decoder gives */
 
-enum nssm_codec_kind { NSSM_CODEC_RAW = 0 };
+enum nssm_codec_kind { NSSM_CODEC_RAW = 0, NSSM_CODEC_FLOW };
+/* Payload that is kept: none; of UDP's the first bytes; all that was captured. */
+enum nssm_payload { NSSM_PAYLOAD_NONE, NSSM_PAYLOAD_PREFIX, NSSM_PAYLOAD_FULL };
+/* Addresses as they were captured; or numbered by first appearance, and drawn from pools when they are decoded. */
+enum nssm_identity { NSSM_IDENTITY_KEEP, NSSM_IDENTITY_POOL };
 
 struct nssm_codec_cfg {
 	enum nssm_codec_kind kind;
-	uint32_t version;     /* of the token layout; raw: 1 */
+	uint32_t version;     /* of the token layout; raw: 1; flow: NSSM_FLOW_VERSION */
 	uint32_t pkt_len;     /* raw: bytes a packet, 54..NSSM_RAW_PKT_LEN_MAX */
 	bool compat_paper;    /* raw: the published preprocessor's bytes, no <|endoftext|> */
+	enum nssm_payload payload;   /* flow */
+	uint32_t prefix;             /* flow: bytes, 1..255 with NSSM_PAYLOAD_PREFIX, else 0; at most 12 with NSSM_IDENTITY_POOL */
+	enum nssm_identity identity; /* flow; POOL not with NSSM_PAYLOAD_FULL */
 };
-/* The kind of a name ("raw"), or -1. */
+/* The kind of a name ("raw", "flow"), or -1; of "none", "prefix", "full"; of "keep", "pool". */
 int nssm_codec_kind_find(const char *name);
-/* As it stands in corpora and checkpoints: {"kind":"raw","version":1,"pkt_len":128,"compat":"none"|"paper"}. */
+int nssm_payload_find(const char *name);
+int nssm_identity_find(const char *name);
+const char *nssm_codec_kind_name(const struct nssm_codec_cfg *cfg);
+/* Most that describe one: "raw, 128 bytes a packet"; "flow, 12 bytes of UDP payload, addresses kept". */
+void nssm_codec_describe(char *text, size_t bytes, const struct nssm_codec_cfg *cfg);
+/* 0, or why there is no such codec: an error of what `where` says. */
+int nssm_codec_cfg_check(const struct nssm_codec_cfg *cfg, const char *where, struct nssm_err *err);
+/* As it stands in corpora and checkpoints: {"kind":"raw","version":1,"pkt_len":128,"compat":"none"|"paper"},
+ * {"kind":"flow","version":1,"payload":"none"|"prefix"|"full","prefix":12,"identity":"keep"|"pool"}. */
 json_t *nssm_codec_cfg_to_json(const struct nssm_codec_cfg *cfg);
 int nssm_codec_cfg_from_json(struct nssm_codec_cfg *cfg, const json_t *j, const char *where, struct nssm_err *err);
 
@@ -52,22 +69,26 @@ size_t nssm_encoder_end(struct nssm_encoder *e, uint16_t *out);
 /* compat_paper: packets of this session at which the published preprocessor crashes; they were taken by the same rule, with the
  * payload bytes that there are (none). */
 uint32_t nssm_encoder_n_beyond_paper(const struct nssm_encoder *e);
+/* flow: packets of this session stamped before their predecessor: their order is kept, their gap is 0. */
+uint64_t nssm_encoder_n_time_back(const struct nssm_encoder *e);
 
 /* --- decoder ------------------------------------------------------------------------------------------------- */
 
 enum nssm_dec_event {
 	NSSM_DEC_NONE,    /* more tokens needed */
 	NSSM_DEC_PACKET,  /* *frame is a packet */
-	NSSM_DEC_REJECT,  /* what the tokens spelled is not a packet: frame->reason */
+	NSSM_DEC_REJECT,  /* what the tokens spelled is not a packet: frame->reason, and frame->at_token where it ends */
 	NSSM_DEC_END,     /* the session is over */
 };
 
 struct nssm_frame {
 	const uint8_t *data;  /* borrowed until the decoder's next call; valid frame, checksums right */
 	uint32_t len;         /* wire length */
+	uint32_t caplen;      /* bytes of it that were captured, where the codec knows (flow), else len; data has len bytes */
 	uint32_t n_known;     /* leading bytes that the model made; the rest is filled payload */
 	int reason;           /* enum nssm_pkt_reason */
 	unsigned repaired;    /* enum nssm_pkt_repair_bit */
+	uint64_t at_token;    /* of the session's tokens: the one that made the packet whole, or that cannot be */
 	bool has_gap;         /* the codec knows the inter-arrival time (raw: false) */
 	uint64_t gap_ns;
 };
@@ -89,11 +110,17 @@ enum nssm_dec_event nssm_decoder_flush(struct nssm_decoder *d, struct nssm_frame
 
 /* --- what may come next ---------------------------------------------------------------------------------------- */
 
-/* Legal tokens as a bit set of 64-bit words over ids, or NULL: all are legal (raw). state: nssm_codec_mask_bytes() of it a
- * lane, zeroed before a session, moved on by nssm_codec_mask_next. */
+/* What a session may hold: all that the encoder spells, or (clean) nothing whose packets would have a malformed header or a wrong
+ * checksum. */
+enum nssm_mask { NSSM_MASK_FULL, NSSM_MASK_CLEAN };
+#define NSSM_MASK_WORDS (NSSM_VOCAB_MAX / 64)
+
+/* A lane's state: so many bytes (raw: 0), zeroed before a session, moved on by each token, the label first. */
 size_t nssm_codec_mask_bytes(const struct nssm_codec_cfg *cfg);
-const uint64_t *nssm_codec_mask(const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, const void *state);
 void nssm_codec_mask_next(const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, void *state, uint16_t token);
+/* Legal tokens as a bit set over ids, the words that cover vocab's n_tokens; false: all are legal (raw), nothing is written. */
+bool nssm_codec_mask(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
+	enum nssm_mask mask, const void *state);
 /* Whether the session's n-th <|pkt|> (n from 1) closes packet n (raw) or opens it. */
 bool nssm_codec_pkt_closes(const struct nssm_codec_cfg *cfg);
 

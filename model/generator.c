@@ -269,9 +269,10 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 		pthread_mutex_unlock(&r->lock);
 		return;
 	}
-	const uint64_t *legal = nssm_codec_mask(&r->card->codec, &r->card->vocab, l->mask);
-	uint16_t token = nssm_sample(
-	        logits, r->V, &r->cfg->sampler, legal, l->recent, l->n_recent, &l->rng, w->sample_scratch);
+	uint64_t legal[NSSM_MASK_WORDS];
+	bool some = nssm_codec_mask(legal, &r->card->codec, &r->card->vocab, r->cfg->mask, l->mask);
+	uint16_t token = nssm_sample(logits, r->V, &r->cfg->sampler, some ? legal : NULL, l->recent, l->n_recent, &l->rng,
+	        w->sample_scratch);
 	enum nssm_end_reason end = take(r, l, token);
 	if (end != NSSM_END_NONE || l->n_buf == BLOCK_TOKENS || l->n_buf_pkt == r->block_packets) {
 		hand_out(r, l, end);

@@ -19,6 +19,7 @@
 
 #include "base/err.h"
 #include "model/checkpoint.h"
+#include "model/codec.h"
 #include "model/mamba2.h"
 #include "model/sampler.h"
 
@@ -54,6 +55,7 @@ struct nssm_generator_cfg {
 	int n_threads;                /* >= 1; no more are used than there are lanes */
 	uint32_t block_packets;       /* most packets a block: fewer are there sooner; 0: 64 */
 	struct nssm_sampler_cfg sampler;
+	enum nssm_mask mask;          /* what sessions may hold, where the codec has a grammar */
 	const uint16_t *prompt;       /* tokens after the label that every session starts with; NULL: none */
 	size_t n_prompt;
 	/* Called under a lock, blocks of one session in order. Non-zero ends the run with that code at once: emit is not called

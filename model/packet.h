@@ -29,6 +29,7 @@ enum nssm_pkt_reason {
 	NSSM_PKT_STRAY_TOKEN,     /* generated: a special token inside a packet's bytes */
 	NSSM_PKT_SHORT,           /* generated: ended before its headers did */
 	NSSM_PKT_NO_SESSION,      /* of a client beyond those that are told apart */
+	NSSM_PKT_BAD_TOKEN,       /* generated: a token that the codec's grammar does not allow there */
 	NSSM_PKT_N_REASONS
 };
 const char *nssm_pkt_reason_name(int reason);

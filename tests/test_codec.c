@@ -289,7 +289,13 @@ static void configuration_travels(void **state)
 		const char *word;
 	} bad[] = {
 	        {"[]", NSSM_EFORMAT, "codec"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"pkt_len\":128}", NSSM_EUNSUP, "flow"},
+	        {"{\"kind\":\"row\",\"version\":1,\"pkt_len\":128}", NSSM_EUNSUP, "row"},
+	        {"{\"kind\":\"flow\",\"version\":1,\"pkt_len\":128}", NSSM_EFORMAT, "payload"},
+	        {"{\"kind\":\"flow\",\"version\":9,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\"}", NSSM_EUNSUP, "version 9"},
+	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"prefix\",\"prefix\":0,\"identity\":\"keep\"}", NSSM_ERANGE, "prefix 0"},
+	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":12,\"identity\":\"keep\"}", NSSM_ERANGE, "prefix 12"},
+	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"full\",\"prefix\":0,\"identity\":\"pool\"}", NSSM_ERANGE, "pool"},
+	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":0,\"identity\":\"mine\"}", NSSM_EFORMAT, "identity"},
 	        {"{\"kind\":\"raw\",\"version\":2,\"pkt_len\":128}", NSSM_EUNSUP, "version"},
 	        {"{\"kind\":\"raw\",\"version\":1,\"pkt_len\":53}", NSSM_ERANGE, "pkt_len"},
 	        {"{\"kind\":\"raw\",\"version\":1,\"pkt_len\":257}", NSSM_ERANGE, "pkt_len"},
@@ -311,7 +317,7 @@ static void configuration_travels(void **state)
 	in.pkt_len = 10;
 	assert_int_equal(nssm_encoder_open(&e, &in, &vocab, &err), NSSM_ERANGE);
 	assert_int_equal(nssm_codec_mask_bytes(&raw128), 0);
-	assert_null(nssm_codec_mask(&raw128, &vocab, NULL));
+	assert_false(nssm_codec_mask(NULL, &raw128, &vocab, NSSM_MASK_CLEAN, NULL));
 	assert_true(nssm_codec_pkt_closes(&raw128));
 }
 

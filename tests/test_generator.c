@@ -115,14 +115,15 @@ size_t nssm_codec_mask_bytes(const struct nssm_codec_cfg *cfg)
 }
 
 /* With a mask: after three tokens only even ones, before that all. */
-const uint64_t *nssm_codec_mask(
-        const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, const void *state)
+bool nssm_codec_mask(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
+        enum nssm_mask mask, const void *state)
 {
 	if (!masked)
-		return NULL;
+		return false;
 	uint32_t n;
 	memcpy(&n, state, 4);
-	return n >= 3 ? &even : NULL;
+	legal[0] = even;
+	return n >= 3;
 }
 
 void nssm_codec_mask_next(
