@@ -241,6 +241,7 @@ static void generator_options(struct run *r)
 		g->n_parked_max = g->n_lanes;
 	}
 	g->n_threads = generator_threads(r);
+	g->mask = strcmp(nssm_conf_str(c, NSSM_K_MASK), "full") == 0 ? NSSM_MASK_FULL : NSSM_MASK_CLEAN;
 	g->sampler = (struct nssm_sampler_cfg){.temperature = (float)nssm_conf_float(c, NSSM_K_TEMPERATURE),
 	        .top_k = (int)nssm_conf_int(c, NSSM_K_TOP_K),
 	        .top_p = (float)nssm_conf_float(c, NSSM_K_TOP_P),

@@ -41,8 +41,9 @@ static json_t *skipped_json(const uint64_t skipped[NSSM_PKT_N_REASONS])
 
 static void print_codec(const struct nssm_codec_cfg *cfg)
 {
-	printf("codec    raw, version %" PRIu32 ", %" PRIu32 " bytes a packet%s\n", cfg->version,
-	        cfg->pkt_len, cfg->compat_paper ? ", the published preprocessor's bytes (compat paper)" : "");
+	char text[160];
+	nssm_codec_describe(text, sizeof text, cfg);
+	printf("codec    %s; version %" PRIu32 "\n", text, cfg->version);
 }
 
 /* The members of an object in one line: netssm 0.1.0, split train. */

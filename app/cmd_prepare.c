@@ -7,6 +7,7 @@
 #include "app/cmd.h"
 #include "app/corpus_table.h"
 #include "app/progress.h"
+#include "model/codec_flow.h"
 #include "replay/ingest.h"
 #include "version.h"
 
@@ -77,6 +78,33 @@ static int report(const struct nssm_ingest_report *r, const char *out, double se
 	return 0;
 }
 
+/* What is given for the other codec would have no effect, which is not what was meant. */
+static int codec(struct nssm_codec_cfg *c, const struct nssm_conf *conf, struct nssm_err *err)
+{
+	static const enum nssm_key_id of_raw[] = {NSSM_K_PKT_LEN, NSSM_K_COMPAT},
+	                           of_flow[] = {NSSM_K_KEPT_PAYLOAD, NSSM_K_PREFIX, NSSM_K_IDENTITY};
+	*c = (struct nssm_codec_cfg){
+	        .kind = (enum nssm_codec_kind)nssm_codec_kind_find(nssm_conf_str(conf, NSSM_K_CODEC)), .version = 1};
+	bool raw = c->kind == NSSM_CODEC_RAW;
+	for (size_t i = 0; i < (raw ? sizeof of_flow / sizeof *of_flow : sizeof of_raw / sizeof *of_raw); i++) {
+		enum nssm_key_id key = raw ? of_flow[i] : of_raw[i];
+		char flag[NSSM_FLAG_BYTES];
+		if (nssm_conf_is_set(conf, key))
+			return nssm_err_set(err, NSSM_EARG, "prepare: %s: codec %s has no such thing; it is for codec %s",
+			        nssm_conf_said(flag, conf, key), nssm_codec_kind_name(c), raw ? "flow" : "raw");
+	}
+	if (raw) {
+		c->pkt_len = (uint32_t)nssm_conf_int(conf, NSSM_K_PKT_LEN);
+		c->compat_paper = strcmp(nssm_conf_str(conf, NSSM_K_COMPAT), "paper") == 0;
+	} else {
+		c->version = NSSM_FLOW_VERSION;
+		c->payload = (enum nssm_payload)nssm_payload_find(nssm_conf_str(conf, NSSM_K_KEPT_PAYLOAD));
+		c->prefix = c->payload == NSSM_PAYLOAD_PREFIX ? (uint32_t)nssm_conf_int(conf, NSSM_K_PREFIX) : 0;
+		c->identity = (enum nssm_identity)nssm_identity_find(nssm_conf_str(conf, NSSM_K_IDENTITY));
+	}
+	return nssm_codec_cfg_check(c, "prepare", err);
+}
+
 static int settings(struct nssm_ingest_cfg *cfg, struct nssm_conf *conf, struct nssm_err *err)
 {
 	cfg->n_captures = nssm_conf_list(conf, NSSM_K_CAPTURES, &cfg->captures);
@@ -86,11 +114,6 @@ static int settings(struct nssm_ingest_cfg *cfg, struct nssm_conf *conf, struct 
 	cfg->n_only = nssm_conf_list(conf, NSSM_K_ONLY, &cfg->only);
 	cfg->out = nssm_conf_str(conf, NSSM_K_CORPUS_OUT);
 	cfg->strict = nssm_conf_bool(conf, NSSM_K_STRICT);
-	cfg->codec = (struct nssm_codec_cfg){
-	        .kind = (enum nssm_codec_kind)nssm_codec_kind_find(nssm_conf_str(conf, NSSM_K_CODEC)),
-	        .version = 1,
-	        .pkt_len = (uint32_t)nssm_conf_int(conf, NSSM_K_PKT_LEN),
-	        .compat_paper = strcmp(nssm_conf_str(conf, NSSM_K_COMPAT), "paper") == 0};
 	if (cfg->n_captures == 0)
 		return nssm_err_set(
 		        err, NSSM_EARG, "prepare: --captures is missing: a folder or a capture file");
@@ -100,7 +123,8 @@ static int settings(struct nssm_ingest_cfg *cfg, struct nssm_conf *conf, struct 
 	if (cfg->out == NULL)
 		return nssm_err_set(
 		        err, NSSM_EARG, "prepare: --out is missing: the corpus to write (*.nssm)");
-	return nssm_split_parse(&cfg->session_split, nssm_conf_str(conf, NSSM_K_SESSION_SPLIT), err);
+	int rc = codec(&cfg->codec, conf, err);
+	return rc != 0 ? rc : nssm_split_parse(&cfg->session_split, nssm_conf_str(conf, NSSM_K_SESSION_SPLIT), err);
 }
 
 static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct nssm_err *err)

@@ -36,16 +36,19 @@
  *          packet unless its kind is SYN. In pool they are drawn by the decoder.
  *   ACK    0: this direction's last number again; k in 1–100: k of the peer's segments more; 253: V beyond what stands without
  *          ACK: all that the peer sent (0 where the flags have no ACK); 254: V below it.
- *   WIN    2 bytes. Without: the last one of this direction, or of the host's last SYN.
- *   TS     ZZ: timestamp value beyond what the elapsed time foretells (a first one: the value itself; pool: none, it is drawn).
+ *   WIN    b < 200: so much more or less than without WIN, −100 to 100 without 0; 200–254: 256·(b−200) + 1 byte; 255: 2 bytes.
+ *          Without: the last one of this direction, or of the host's last SYN (SYN/ACK).
+ *   TS     ZZ: timestamp value beyond what the elapsed time foretells since this direction's last one, or its host's (none yet: the
+ *          value itself; pool: the first of a direction has none, it is drawn).
  *   X      +1 SEQ (UDP: the "no checksum" of this direction toggles), +2 TSE, +4 IPID, +8 OPT, +16 IPH, +32 CAP, +64 LINK, +128 BAD.
  *   SEQ    0: one before the next (keep-alive); k in 1–64: begin of the k-th last segment; 102: V ahead of the next; 103: V behind.
- *   TSE    ZZ: the peer's latest timestamp minus the echoed one.
- *   IPID   0, 1, 2: from now on this direction counts by itself, with its host, or stands still (and does so now); 3: 2 bytes;
- *          b in 4–255: b − 2 ahead of where it stood. IPv4 only.
+ *   TSE    which timestamp is echoed, from now on in this direction: 0 the peer's latest, 1 the last echoed again, 2 and 3 that of the
+ *          first and the last segment that this packet acknowledges and none before did; 4: ZZ, the peer's latest minus the echoed.
+ *   IPID   0, 1, 2: from now on this direction counts by itself, with its host, or stands still (and does so now); b in 3–62: b − 1
+ *          ahead of where it stood; 63: 2 bytes; 64–255: 256·(b−64) + 1 byte. IPv4 only.
  *   OPT    TCP options: number of a layout (nssm_flow_layout), then the values of its options in their order: MSS 2 bytes, window
- *          scale 1, SACK edges: left as begin, right as end of the peer's k-th last segment, 0 its last number, or 255 and 4 bytes that
- *          are added to the acknowledgement. 255: u, then 4·u bytes, as they are. Without OPT: a SYN's are its host's last SYN's; RST: none; others: NOP NOP TS if both SYNs had TS (or the last
+ *          scale 1, SACK edges: left as begin, right as end of the peer's k-th last segment, 0 its last number, 65–72 an
+ *          edge of this direction's last SACK, or 255 and ZZ: beyond the edge before it, the first beyond the acknowledgement. 255: u, then 4·u bytes, as they are. Without OPT: a SYN's are its host's last SYN's; RST: none; others: NOP NOP TS if both SYNs had TS (or the last
  *          packet of this direction did), else none.
  *   IPH    +1 TTL, +2 TOS, +4 DF toggles, +8 flow label (3 bytes), +16 IPv4 options or IPv6 extension headers: u, the
  *          first header's number (IPv4: 0), 4·u bytes.

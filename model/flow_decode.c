@@ -155,7 +155,7 @@ static uint16_t hear_port(struct flow_decoder *d)
 /* --- X ------------------------------------------------------------------------------------------------------------------------- */
 
 struct extra {
-	uint8_t x, iph, cap, link, bad, seq_code, id_code;
+	uint8_t x, iph, cap, link, bad, seq_code, id_code, ecr_code;
 	uint16_t id;
 	uint32_t seq_diff, tse, trailer, wlen, clen, pav;
 	unsigned layout;
@@ -163,7 +163,6 @@ struct extra {
 
 static void options_of(struct flow_decoder *d, struct flow_pkt *p, unsigned layout)
 {
-	const struct flow_end *peer = &p->flow->end[!p->dir];
 	uint8_t *o = d->opt;
 	uint8_t *edge[8];
 	unsigned n_edges = 0;
@@ -182,12 +181,10 @@ static void options_of(struct flow_decoder *d, struct flow_pkt *p, unsigned layo
 			edge[n_edges++] = o + k;
 		o += len;
 	}
+	uint32_t v = p->ack;
 	for (unsigned i = 0; i < n_edges; i++) {
 		unsigned code = byte(d);
-		uint32_t v = code == 255  ? p->ack + be(d, 4)
-		             : code == 0 ? peer->nxt
-		             : i % 2 == 0 ? flow_seg_begin(peer, code)
-		                          : flow_seg_end(peer, code);
+		v = code == 255 ? v + zigzag(d) : flow_edge(p->flow, p->dir, code, i % 2 != 0);
 		put16(edge[i], v >> 16);
 		put16(edge[i] + 2, v);
 	}
@@ -306,12 +303,17 @@ static void hear_extra(struct flow_decoder *d, struct flow_pkt *p, struct extra 
 		if (x->seq_code > 100)
 			x->seq_diff = num(d);
 	}
-	if (x->x & 2)
-		x->tse = zigzag(d);
+	if (x->x & 2) {
+		x->ecr_code = (uint8_t)byte(d);
+		if (x->ecr_code == 4)
+			x->tse = zigzag(d);
+		else
+			p->flow->end[p->dir].ecr_mode = x->ecr_code;
+	}
 	if (x->x & 4) {
 		x->id_code = (uint8_t)byte(d);
-		if (x->id_code == 3)
-			x->id = (uint16_t)be(d, 2);
+		if (x->id_code >= 63)
+			x->id = (uint16_t)(x->id_code == 63 ? be(d, 2) : (x->id_code - 64u) << 8 | byte(d));
 	}
 	if (x->x & 8)
 		hear_options(d, p, x);
@@ -335,10 +337,10 @@ static uint16_t ipid_of(struct flow_decoder *d, struct flow_pkt *p, const struct
 		return 0;
 	if ((x->x & 4) == 0)
 		return flow_next_ipid(s, p->flow, p->dir, e->id_mode);
-	if (x->id_code == 3)
+	if (x->id_code >= 63)
 		return x->id;
-	if (x->id_code > 3)
-		return (uint16_t)(flow_next_ipid(s, p->flow, p->dir, e->id_mode) - (e->id_mode != 2) + x->id_code - 2);
+	if (x->id_code > 2)
+		return (uint16_t)(flow_next_ipid(s, p->flow, p->dir, e->id_mode) - (e->id_mode != 2) + x->id_code - 1);
 	uint16_t id = flow_next_ipid(s, p->flow, p->dir, x->id_code);
 	flow_said_id_mode(s, p, x->id_code);
 	return id;
@@ -372,11 +374,12 @@ static uint32_t seq_of(struct flow_decoder *d, const struct flow_pkt *p, unsigne
 /* Timestamps go where the options have room for them, unless they were spelled as they are. */
 static void stamp(struct flow_decoder *d, struct flow_pkt *p, uint32_t beyond, const struct extra *x)
 {
-	const struct flow_end *end = &p->flow->end[p->dir], *peer = &p->flow->end[!p->dir];
+	const struct flow_end *end = &p->flow->end[p->dir];
 	const uint8_t *ts = flow_find_ts(p->opt, p->n_opt);
 	if (ts == NULL || ((x->x & 8) != 0 && x->layout == 255))
 		return;
-	uint32_t val = flow_next_ts(&d->state, end) + beyond, ecr = (peer->has_ts ? peer->tsval : 0) - x->tse;
+	uint32_t val = flow_next_ts(&d->state, p->flow, p->dir) + beyond;
+	uint32_t ecr = flow_next_ecr(p->flow, p->dir, p->ack, x->ecr_code == 4 ? 0 : end->ecr_mode) - x->tse;
 	if (!end->has_ts && d->cfg.identity == NSSM_IDENTITY_POOL)
 		val = nssm_rng_u32(&d->identity) >> 1;
 	uint8_t *o = d->opt + (ts - p->opt);
@@ -398,6 +401,14 @@ static void foretold_options(struct flow_decoder *d, struct flow_pkt *p)
 	p->n_opt = h->n_syn_opt[answer];
 	memcpy(d->opt, h->syn_opt[answer], p->n_opt);
 	p->opt = d->opt;
+}
+
+static uint16_t hear_win(struct flow_decoder *d, uint16_t last)
+{
+	unsigned b = byte(d);
+	if (b < 200)
+		return (uint16_t)(last + (int)b - (b < 100 ? 100 : 99));
+	return b == 255 ? (uint16_t)be(d, 2) : (uint16_t)((b - 200) << 8 | byte(d));
 }
 
 static void hear_tcp(struct flow_decoder *d, struct flow_pkt *p, struct extra *x)
@@ -426,7 +437,9 @@ static void hear_tcp(struct flow_decoder *d, struct flow_pkt *p, struct extra *x
 			ack_diff = num(d);
 	}
 	bool syn_ack = (p->flags & (FLOW_SYN | FLOW_ACK)) == (FLOW_SYN | FLOW_ACK);
-	p->win = top & 4 ? (uint16_t)be(d, 2) : end->sent ? end->win : h->syn_win[syn_ack];
+	p->win = end->sent ? end->win : h->syn_win[syn_ack];
+	if (top & 4)
+		p->win = hear_win(d, p->win);
 	if (top & 2)
 		beyond = zigzag(d);
 	/* The acknowledgement before X: SACK edges are told from it. */
@@ -607,8 +620,8 @@ static void hear_other(struct flow_decoder *d, struct flow_pkt *p, int ver, stru
 	if (op & 1)
 		hear_extra(d, p, x, &link);
 	p->ipid = (uint16_t)((x->x & 4) == 0 || x->id_code <= 2 ? a->ipid + 1
-	                     : x->id_code == 3                  ? x->id
-	                                                        : a->ipid + x->id_code - 2);
+	                     : x->id_code >= 63                 ? x->id
+	                                                        : a->ipid + x->id_code - 1);
 	memcpy(p->eth, s->mac[link.dmac], 6);
 	memcpy(p->eth + 6, s->mac[link.smac], 6);
 	p->vlan = link.vlan;

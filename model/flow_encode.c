@@ -163,7 +163,7 @@ static void say_new_flow(struct flow_encoder *e, struct out *o, struct flow_pkt 
 /* Bits of X with what follows it, in the order of the specification. Bits that the operation itself has are in `op`. */
 struct extra {
 	uint8_t x, iph, cap, link, bad;
-	uint8_t seq_code, id_code;
+	uint8_t seq_code, id_code, ecr_code;
 	uint32_t seq_diff, tse, pav;
 	unsigned layout;
 };
@@ -183,7 +183,7 @@ static void expect_ipid(struct extra *x, const struct flow_state *s, const struc
 	if (p->ver != 4 || p->ipid == flow_next_ipid(s, p->flow, p->dir, end->id_mode))
 		return;
 	x->x |= 4;
-	x->id_code = 3;
+	x->id_code = 255;
 	for (int m = 0; m < 3; m++)
 		if (p->ipid == flow_next_ipid(s, p->flow, p->dir, m)) {
 			x->id_code = (uint8_t)m;
@@ -191,8 +191,8 @@ static void expect_ipid(struct extra *x, const struct flow_state *s, const struc
 		}
 	uint16_t stood = (uint16_t)(flow_next_ipid(s, p->flow, p->dir, end->id_mode) - (end->id_mode != 2));
 	uint16_t ahead = (uint16_t)(p->ipid - stood);
-	if (ahead >= 2 && ahead <= 253)
-		x->id_code = (uint8_t)(ahead + 2);
+	if (ahead >= 2 && ahead <= 61)
+		x->id_code = (uint8_t)(ahead + 1);
 }
 
 static void expect_bad(struct extra *x, const struct flow_pkt *p, bool no_csum)
@@ -244,22 +244,23 @@ static void expect_cap(struct flow_encoder *e, struct extra *x, const struct flo
 	x->x |= x->cap != 0 ? 32 : 0;
 }
 
-/* k such that an edge is the begin (end: the end) of the peer's k-th last segment, 0: its last number; 255: none. */
-static unsigned edge_code(const struct flow_end *peer, uint32_t edge, bool end)
+/* The code of a SACK's edge, 255: none. */
+static unsigned edge_code(const struct flow *f, int dir, uint32_t edge, bool end)
 {
-	if (edge == peer->nxt)
-		return 0;
+	const struct flow_end *e = &f->end[dir], *peer = &f->end[!dir];
 	unsigned n = peer->n_segs < FLOW_SEGS ? peer->n_segs : FLOW_SEGS;
-	for (unsigned k = 1; k <= n; k++)
-		if (edge == (end ? flow_seg_end(peer, k) : flow_seg_begin(peer, k)))
+	for (unsigned k = 0; k <= n; k++)
+		if (edge == flow_edge(f, dir, k, end))
+			return k;
+	for (unsigned k = FLOW_EDGE_LAST; k < FLOW_EDGE_LAST + e->n_sack; k++)
+		if (edge == flow_edge(f, dir, k, end))
 			return k;
 	return 255;
 }
 
-static void say_options(struct flow_encoder *e, struct out *o, const struct flow_pkt *p, unsigned layout)
+static void say_options(struct out *o, const struct flow_pkt *p, unsigned layout)
 {
-	(void)e;
-	const struct flow_end *peer = &p->flow->end[!p->dir];
+	uint32_t before = p->ack;
 	byte(o, layout);
 	if (layout == 255) {
 		byte(o, p->n_opt / 4);
@@ -278,12 +279,27 @@ static void say_options(struct flow_encoder *e, struct out *o, const struct flow
 		const uint8_t *opt = p->opt + i;
 		for (uint32_t k = 2; opt[0] == 5 && k < opt[1]; k += 4) {
 			uint32_t edge = get32(opt + k);
-			unsigned code = edge_code(peer, edge, (k - 2) % 8 == 4);
+			unsigned code = edge_code(p->flow, p->dir, edge, (k - 2) % 8 == 4);
 			byte(o, code);
 			if (code == 255)
-				be(o, edge - p->ack, 4);
+				zigzag(o, edge - before);
+			before = edge;
 		}
 		i += opt[0] == 1 ? 1 : opt[1];
+	}
+}
+
+/* code 255: as it is. */
+static void say_ipid(struct out *o, unsigned code, uint16_t id)
+{
+	if (code < 63) {
+		byte(o, code);
+	} else if (id < 192 * 256) {
+		byte(o, 64 + id / 256u);
+		byte(o, id);
+	} else {
+		byte(o, 63);
+		be(o, id, 2);
 	}
 }
 
@@ -298,17 +314,20 @@ static void say_extra(struct flow_encoder *e, struct out *o, const struct extra 
 		if (x->seq_code > 100)
 			num(o, x->seq_diff);
 	}
-	if ((x->x & 2) != 0)
-		zigzag(o, x->tse);
+	if ((x->x & 2) != 0) {
+		byte(o, x->ecr_code);
+		if (x->ecr_code == 4)
+			zigzag(o, x->tse);
+		else
+			p->flow->end[p->dir].ecr_mode = x->ecr_code;
+	}
 	if ((x->x & 4) != 0) {
-		byte(o, x->id_code);
-		if (x->id_code == 3)
-			be(o, p->ipid, 2);
-		else if (x->id_code < 3)
+		say_ipid(o, x->id_code, p->ipid);
+		if (x->id_code < 3)
 			flow_said_id_mode(s, p, x->id_code);
 	}
 	if ((x->x & 8) != 0)
-		say_options(e, o, p, x->layout);
+		say_options(o, p, x->layout);
 	if ((x->x & 16) != 0) {
 		byte(o, x->iph);
 		if (x->iph & 1)
@@ -475,10 +494,35 @@ static unsigned ack_code(const struct flow_pkt *p, uint32_t next, uint32_t *diff
 	return beyond ? 253 : 254;
 }
 
+static void expect_ecr(struct extra *x, const struct flow_pkt *p, uint32_t ecr)
+{
+	if (ecr == flow_next_ecr(p->flow, p->dir, p->ack, p->flow->end[p->dir].ecr_mode))
+		return;
+	x->x |= 2;
+	for (x->ecr_code = 0; x->ecr_code < 4; x->ecr_code++)
+		if (ecr == flow_next_ecr(p->flow, p->dir, p->ack, x->ecr_code))
+			return;
+	x->tse = flow_next_ecr(p->flow, p->dir, p->ack, 0) - ecr;
+}
+
+static void say_win(struct out *o, uint16_t win, uint16_t last)
+{
+	int more = win - last;
+	if (more >= -100 && more <= 100) {
+		byte(o, (unsigned)(more < 0 ? more + 100 : more + 99));
+	} else if (win < 55 * 256) {
+		byte(o, 200 + win / 256u);
+		byte(o, win);
+	} else {
+		byte(o, 255);
+		be(o, win, 2);
+	}
+}
+
 static void say_tcp(struct flow_encoder *e, struct out *o, struct flow_pkt *p, struct extra *x)
 {
 	struct flow_state *s = &e->state;
-	const struct flow_end *end = &p->flow->end[p->dir], *peer = &p->flow->end[!p->dir];
+	const struct flow_end *end = &p->flow->end[p->dir];
 	const struct flow_host *h = &s->host[p->ver == 6][p->flow->host[p->dir]];
 	bool keep = e->cfg.identity == NSSM_IDENTITY_KEEP;
 	enum flow_len len;
@@ -487,15 +531,15 @@ static void say_tcp(struct flow_encoder *e, struct out *o, struct flow_pkt *p, s
 	bool ack = !p->is_new && p->ack != next;
 	unsigned code = ack ? ack_code(p, next, &ack_diff) : 0;
 	bool syn_ack = (p->flags & (FLOW_SYN | FLOW_ACK)) == (FLOW_SYN | FLOW_ACK);
-	bool win = p->win != (end->sent ? end->win : h->syn_win[syn_ack]);
+	uint16_t last_win = end->sent ? end->win : h->syn_win[syn_ack];
+	bool win = p->win != last_win;
 	const uint8_t *ts = flow_find_ts(p->opt, p->n_opt);
 	expect_options(e, x, p);
 	if ((x->x & 8) != 0 && x->layout == 255)
 		ts = NULL;
-	uint32_t beyond = ts != NULL && (end->has_ts || keep) ? get32(ts + 2) - flow_next_ts(s, end) : 0;
+	uint32_t beyond = ts != NULL && (end->has_ts || keep) ? get32(ts + 2) - flow_next_ts(s, p->flow, p->dir) : 0;
 	if (ts != NULL) {
-		x->tse = (peer->has_ts ? peer->tsval : 0) - get32(ts + 6);
-		x->x |= x->tse != 0 ? 2 : 0;
+		expect_ecr(x, p, get32(ts + 6));
 	}
 	expect_seq(e, x, p, kind);
 	byte(o, kind << 4 | (unsigned)ack << 3 | (unsigned)win << 2 | (beyond != 0) << 1 | (x->x != 0));
@@ -513,7 +557,7 @@ static void say_tcp(struct flow_encoder *e, struct out *o, struct flow_pkt *p, s
 			num(o, ack_diff);
 	}
 	if (win)
-		be(o, p->win, 2);
+		say_win(o, p->win, last_win);
 	if (beyond != 0)
 		zigzag(o, beyond);
 }
@@ -656,7 +700,7 @@ static void say_other(struct flow_encoder *e, struct out *o, struct flow_pkt *p,
 	expect_iph(&x, p, a->ttl, a->tos, a->df, 0);
 	if (p->ver == 4 && p->ipid != (uint16_t)(a->ipid + 1)) {
 		x.x |= 4;
-		x.id_code = 3;
+		x.id_code = 255;
 	}
 	expect_bad(&x, p, false);
 	expect_link(&x, s, p, &link);

@@ -61,7 +61,7 @@ static const struct {
         [F_AMACS] = {MAC}, [F_AMACT] = {MAC}, [F_AMACD] = {MAC}, [F_PROTO] = {FIX, 1}, [F_SPORT] = {FIX, 2},
         [F_DPORT] = {OWN}, [F_TOP] = {OWN}, [F_UOP] = {OWN}, [F_EOP] = {OWN}, [F_OOP] = {OWN}, [F_FRAG] = {FIX, 2},
         [F_FLAGS] = {OWN}, [F_LEN] = {V}, [F_SEQ0] = {FIX, 4}, [F_ACK0] = {FIX, 4}, [F_SEQ16] = {FIX, 2},
-        [F_ACK] = {OWN}, [F_WIN] = {FIX, 2}, [F_TS] = {V}, [F_X] = {OWN}, [F_SEQ] = {OWN}, [F_TSE] = {V}, [F_IPID] = {OWN},
+        [F_ACK] = {OWN}, [F_WIN] = {OWN}, [F_TS] = {V}, [F_X] = {OWN}, [F_SEQ] = {OWN}, [F_TSE] = {OWN}, [F_IPID] = {OWN},
         [F_OPT] = {OWN}, [F_IPH] = {OWN}, [F_TTL] = {OWN}, [F_TOS] = {FIX, 1}, [F_LABEL] = {FIX, 3}, [F_IPOPT] = {UNITS},
         [F_CAP] = {OWN}, [F_TRL] = {V}, [F_TRC] = {OWN}, [F_WLEN] = {V}, [F_CLEN] = {V}, [F_PAV] = {V}, [F_LINK] = {OWN},
         [F_LMACS] = {MAC}, [F_LMACD] = {MAC}, [F_LVLAN] = {OWN}, [F_BAD] = {OWN}, [F_BIP] = {FIX, 2}, [F_BL4] = {FIX, 2},
@@ -111,7 +111,7 @@ void flow_gram_packet(struct flow_gram *g)
 	g->step = FIRST;
 	g->len = 0;
 	g->avail = UINT32_MAX;
-	g->run = g->top = g->is_new = 0;
+	g->run = g->is_new = 0;
 }
 
 /* --- numbers ---------------------------------------------------------------------------------------------------------- */
@@ -127,13 +127,13 @@ static enum flow_gram_event number(struct flow_gram *g, uint8_t b)
 		}
 		g->value = b < 240 ? b - 192u : b < 254 ? b - 240u : 0;
 		g->left = b < 240 ? 1 : b < 254 ? 2 : 4;
-		g->edges = b; /* which base is added in the end */
+		g->base = b; /* which base is added in the end */
 		return b == 255 ? FLOW_GRAM_ILLEGAL : FLOW_GRAM_MORE;
 	}
 	g->value = g->value << 8 | b;
 	if (--g->left > 0)
 		return FLOW_GRAM_MORE;
-	g->value += g->edges < 240 ? 192 : g->edges < 254 ? 12480 : 0;
+	g->value += g->base < 240 ? 192 : g->base < 254 ? 12480 : 0;
 	return FLOW_GRAM_WHOLE;
 }
 
@@ -277,26 +277,37 @@ static enum flow_gram_event opt_byte(struct flow_gram *g, const struct nssm_code
 		if (b >= FLOW_N_LAYOUTS)
 			return FLOW_GRAM_ILLEGAL;
 		g->left = flow_layout_values(b, &n_edges);
-		g->edges = (uint8_t)n_edges;
+		g->sacks = (uint8_t)n_edges;
 		break;
 	}
 	case UNITS_SAID:
 		if (b < 1 || b > 10)
 			return FLOW_GRAM_ILLEGAL;
 		g->left = 4u * b;
-		g->edges = 0;
+		g->sacks = 0;
 		break;
 	case EDGES:
-		g->edges--;
-		if (b > FLOW_SEGS && b != 255)
+		g->sacks--;
+		if (b >= FLOW_EDGE_LAST + 8 && b != 255)
 			return FLOW_GRAM_ILLEGAL;
-		g->left = b == 255 ? 4 : 0;
+		if (b == 255) {
+			g->step = NUMBER;
+			return FLOW_GRAM_MORE;
+		}
 		break;
+	case NUMBER:
+	case NUMBER_TAIL: {
+		enum flow_gram_event ev = number(g, b);
+		if (ev != FLOW_GRAM_WHOLE)
+			return ev;
+		g->left = 0;
+		break;
+	}
 	default:
 		g->left--;
 	}
 	g->step = g->left > 0 ? BYTES : EDGES;
-	return g->left > 0 || g->edges > 0 ? FLOW_GRAM_MORE : next_field(g, cfg);
+	return g->left > 0 || g->sacks > 0 ? FLOW_GRAM_MORE : next_field(g, cfg);
 }
 
 static bool pad_bits(const struct flow_gram *g, uint8_t b)
@@ -369,12 +380,26 @@ static enum flow_gram_event own_byte(struct flow_gram *g, const struct nssm_code
 		}
 		g->step = NUMBER;
 		return b <= FLOW_SEGS ? next_field(g, cfg) : b == 102 || b == 103 ? FLOW_GRAM_MORE : FLOW_GRAM_ILLEGAL;
+	case F_WIN:
+		if (g->step == FIRST && b >= 200) {
+			g->step = BYTES;
+			g->left = b == 255 ? 2 : 1;
+			return FLOW_GRAM_MORE;
+		}
+		return g->step == BYTES && --g->left > 0 ? FLOW_GRAM_MORE : next_field(g, cfg);
+	case F_TSE:
+		if (in_number(g)) {
+			enum flow_gram_event ev = number(g, b);
+			return ev == FLOW_GRAM_WHOLE ? next_field(g, cfg) : ev;
+		}
+		g->step = NUMBER;
+		return b < 4 ? next_field(g, cfg) : b == 4 ? FLOW_GRAM_MORE : FLOW_GRAM_ILLEGAL;
 	case F_X:
 		return x_byte(g, cfg, b);
 	case F_IPID:
-		if (g->step == FIRST && b == 3) {
+		if (g->step == FIRST && b >= 63) {
 			g->step = BYTES;
-			g->left = 2;
+			g->left = b == 63 ? 2 : 1;
 			return FLOW_GRAM_MORE;
 		}
 		return g->step == BYTES && --g->left > 0 ? FLOW_GRAM_MORE : next_field(g, cfg);
@@ -667,24 +692,26 @@ static void legal_host_set(uint64_t legal[4], const struct flow_gram *g, const s
 	}
 }
 
-static void legal_opt(uint64_t legal[4], const struct flow_gram *g, bool clean)
+static void legal_number(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg)
+{
+	bool first = g->step == NUMBER || (g->step == FIRST && field_of[g->field].type != OWN);
+	allow(legal, 0, first ? most_of_number(g, cfg) : 255);
+}
+
+static void legal_opt(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
 {
 	if (g->step == FIRST)
 		allow(legal, 0, FLOW_N_LAYOUTS - 1);
 	else if (g->step == UNITS_SAID)
 		allow(legal, 1, 10);
 	else if (g->step == EDGES)
-		allow(legal, 0, FLOW_SEGS);
+		allow(legal, 0, FLOW_EDGE_LAST + 7);
+	else if (in_number(g))
+		legal_number(legal, g, cfg);
 	else
 		allow(legal, 0, 255);
 	if (!clean && (g->step == FIRST || g->step == EDGES))
 		allow(legal, 255, 255);
-}
-
-static void legal_number(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg)
-{
-	bool first = g->step == NUMBER || (g->step == FIRST && field_of[g->field].type != OWN);
-	allow(legal, 0, first ? most_of_number(g, cfg) : 255);
 }
 
 static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
@@ -739,11 +766,17 @@ static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct
 		if (!clean)
 			allow(legal, g->field == F_ACK ? 253 : 102, g->field == F_ACK ? 254 : 103);
 		break;
+	case F_TSE:
+		if (g->step != FIRST)
+			legal_number(legal, g, cfg);
+		else
+			allow(legal, 0, 4);
+		break;
 	case F_X:
 		allow_if(legal, 255, clean ? clean_x_ok : x_ok, g, cfg);
 		break;
 	case F_OPT:
-		legal_opt(legal, g, clean);
+		legal_opt(legal, g, cfg, clean);
 		break;
 	case F_IPH:
 		if (clean)

@@ -29,7 +29,7 @@ struct flow_gram {
 	uint8_t n_hosts[2], n_macs, n_ports;
 	uint8_t field;    /* being spelled; F_N_FIELDS: between packets */
 	uint8_t step;     /* within it */
-	uint8_t kind, ver6, is_new, top, run, edges, begun;
+	uint8_t kind, ver6, is_new, run, sacks, base, begun;
 };
 _Static_assert(sizeof(struct flow_gram) <= 64, "a lane's automaton");
 

@@ -294,9 +294,28 @@ uint32_t flow_next_ack(const struct flow *f, int dir, uint8_t flags)
 	return peer->open ? peer->nxt : e->has_ack ? e->ack : 0;
 }
 
-uint32_t flow_next_ts(const struct flow_state *s, const struct flow_end *e)
+uint32_t flow_next_ts(const struct flow_state *s, const struct flow *f, int dir)
 {
-	return e->has_ts ? e->tsval + (uint32_t)((s->now_ns - e->ts_ns) / period_ns[e->period]) : 0;
+	const struct flow_end *e = &f->end[dir];
+	const struct flow_host *h = &s->host[f->ver == 6][f->host[dir]];
+	if (e->has_ts)
+		return e->ts_val + (uint32_t)((s->now_ns - e->ts_ns) / period_ns[e->period]);
+	return h->has_ts ? h->tsval + (uint32_t)((s->now_ns - h->ts_ns) / period_ns[h->period]) : 0;
+}
+
+uint32_t flow_next_ecr(const struct flow *f, int dir, uint32_t ack, unsigned mode)
+{
+	const struct flow_end *e = &f->end[dir], *peer = &f->end[!dir];
+	uint32_t latest = peer->has_ts ? peer->tsval : 0;
+	if (mode == 0 || !e->has_ts)
+		return latest;
+	uint32_t k = peer->n_acked, ecr = e->tsecr;
+	for (; mode > 1 && k < peer->n_segs && (int32_t)(peer->seg[k % FLOW_SEGS].end - ack) <= 0; k++) {
+		ecr = peer->seg[k % FLOW_SEGS].tsval;
+		if (mode == 2)
+			break;
+	}
+	return ecr;
 }
 
 uint16_t flow_next_ipid(const struct flow_state *s, const struct flow *f, int dir, int mode)
@@ -346,6 +365,16 @@ uint32_t flow_seg_end(const struct flow_end *e, unsigned k)
 	return e->seg[(e->n_segs - (k < known ? k : known)) % FLOW_SEGS].end;
 }
 
+uint32_t flow_edge(const struct flow *f, int dir, unsigned code, bool end)
+{
+	const struct flow_end *e = &f->end[dir], *peer = &f->end[!dir];
+	if (code >= FLOW_EDGE_LAST && code - FLOW_EDGE_LAST < e->n_sack)
+		return e->sack[code - FLOW_EDGE_LAST];
+	if (code == 0 || code >= FLOW_EDGE_LAST)
+		return peer->nxt;
+	return end ? flow_seg_end(peer, code) : flow_seg_begin(peer, code);
+}
+
 uint32_t flow_ack_of(const struct flow *f, int dir, unsigned k)
 {
 	const struct flow_end *e = &f->end[dir], *peer = &f->end[!dir];
@@ -360,8 +389,9 @@ static bool after(uint32_t a, uint32_t b)
 	return (int32_t)(a - b) > 0;
 }
 
-static void push_segment(struct flow_end *e, uint32_t begin, uint32_t end)
+static void push_segment(struct flow_end *e, uint32_t begin, uint32_t end, uint32_t tsval)
 {
+	e->seg[e->n_segs % FLOW_SEGS].tsval = tsval;
 	e->seg[e->n_segs % FLOW_SEGS].begin = begin;
 	e->seg[e->n_segs % FLOW_SEGS].end = end;
 	e->n_segs++;
@@ -369,28 +399,59 @@ static void push_segment(struct flow_end *e, uint32_t begin, uint32_t end)
 		e->n_acked = e->n_segs - FLOW_SEGS;
 }
 
-static void update_ts(struct flow_state *s, struct flow_host *h, struct flow_end *e, const uint8_t *ts)
+/* Steps of time are coarse: an anchor that still foretells holds, so that parts of a tick add up. */
+static void update_ts(struct flow_state *s, const struct flow_pkt *p, struct flow_host *h, struct flow_end *e, const uint8_t *ts)
 {
 	uint32_t val = get32(ts + 2);
-	uint64_t elapsed = s->now_ns - e->ts_ns;
-	if (e->has_ts && after(val, e->tsval) && elapsed >= PERIOD_LEAST_NS) {
-		uint64_t p = elapsed / (val - e->tsval);
+	if (!e->has_ts || val != flow_next_ts(s, p->flow, p->dir)) {
+		e->ts_val = val;
+		e->ts_ns = s->now_ns;
+	}
+	uint64_t elapsed = s->now_ns - e->ref_ns;
+	if (e->has_ts && after(val, e->ref_val) && elapsed >= PERIOD_LEAST_NS) {
+		uint64_t period = elapsed / (val - e->ref_val);
 		uint8_t k = 0;
-		while (k < N_BELOW && p >= period_below[k])
+		while (k < N_BELOW && period >= period_below[k])
 			k++;
+		if (k != e->period) {
+			e->ts_val = val;
+			e->ts_ns = s->now_ns;
+		}
 		h->period = e->period = k;
 	}
-	e->has_ts = true;
-	e->tsval = val;
+	if (!e->has_ts || elapsed >= PERIOD_LEAST_NS) {
+		e->ref_ns = s->now_ns;
+		e->ref_val = val;
+	}
+	e->has_ts = h->has_ts = true;
+	e->tsval = h->tsval = val;
 	e->tsecr = get32(ts + 6);
-	e->ts_ns = s->now_ns;
+	h->ts_ns = s->now_ns;
+}
+
+static void update_sack(struct flow_end *e, const uint8_t *opt, uint32_t n)
+{
+	for (uint32_t i = 0; i < n && opt[i] != 0;) {
+		uint32_t len = opt[i] == 1 ? 1 : i + 1 < n ? opt[i + 1] : 0;
+		if (len == 0 || len > n - i || (len == 1 && opt[i] != 1))
+			return;
+		if (opt[i] == 5 && len >= 10 && len <= 34) {
+			e->n_sack = (uint8_t)((len - 2) / 8 * 2);
+			for (uint32_t k = 0; k < e->n_sack; k++)
+				e->sack[k] = get32(opt + i + 2 + 4 * k);
+			return;
+		}
+		i += len;
+	}
 }
 
 static void update_options(struct flow_state *s, const struct flow_pkt *p, struct flow_host *h, struct flow_end *e)
 {
 	const uint8_t *ts = p->n_opt >= 12 ? flow_find_ts(p->opt, p->n_opt) : NULL;
 	if (ts != NULL)
-		update_ts(s, h, e, ts);
+		update_ts(s, p, h, e, ts);
+	if (p->n_opt >= 12)
+		update_sack(e, p->opt, p->n_opt);
 	if ((p->flags & FLOW_SYN) != 0) {
 		bool answer = (p->flags & FLOW_ACK) != 0;
 		e->syn_ts = ts != NULL;
@@ -409,12 +470,13 @@ static void update_tcp(struct flow_state *s, const struct flow_pkt *p, struct fl
 	uint32_t syn = (p->flags & FLOW_SYN) != 0, fin = (p->flags & FLOW_FIN) != 0;
 	bool rst = (p->flags & FLOW_RST) != 0;
 	uint32_t end = p->seq + p->len + syn + fin;
+	update_options(s, p, h, e);
 	if (!e->open) {
 		e->open = true;
 		e->isn = e->nxt = p->seq;
 	}
 	if (end != p->seq && after(end, e->nxt))
-		push_segment(e, p->seq, end);
+		push_segment(e, p->seq, end, e->tsval);
 	if (after(end, e->nxt) && !rst)
 		e->nxt = end;
 	if ((p->flags & FLOW_ACK) != 0) {
@@ -426,7 +488,6 @@ static void update_tcp(struct flow_state *s, const struct flow_pkt *p, struct fl
 	f->fins |= (uint8_t)(fin << p->dir);
 	f->closed |= rst || f->fins == 3;
 	e->win = p->win;
-	update_options(s, p, h, e);
 }
 
 uint32_t flow_next_echo_len(const struct flow *f, int dir)

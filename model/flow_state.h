@@ -38,22 +38,26 @@ struct flow_host {
 	uint8_t n_syn_opt[2], syn_opt[2][40];
 	struct flow_vlan vlan;
 	uint16_t chain; /* encoder: next in the bucket */
-	uint32_t number; /* of the session's hosts of its class, pool */
+	bool has_ts;
+	uint32_t tsval;
+	uint64_t ts_ns;
 };
 
 /* What one end of a flow said last. */
 struct flow_end {
 	bool open, has_ack, has_ts, syn_ts, no_csum, df, sent;
 	uint8_t plain; /* its last packet but SYN and RST: 0 none yet, 1 without timestamps, 2 with */
-	uint8_t id_mode, ttl, tos, period, n_prefix;
+	uint8_t id_mode, ecr_mode, ttl, tos, period, n_prefix, n_sack;
 	uint16_t win, ipid, echo_seq;
 	uint32_t isn, nxt, ack, len_last, len_max, label, tsval, tsecr;
-	uint64_t ts_ns; /* when tsval was said */
+	uint64_t ts_ns, ref_ns; /* anchor: when ts_val was said, since when the clock has gone as foretold; for the clock's period */
+	uint32_t ts_val, ref_val;
+	uint32_t sack[8]; /* edges of its last SACK */
 	uint32_t n_segs, n_acked; /* pushed so far; of these the peer has acknowledged */
 	struct flow_link link;
 	uint8_t prefix[NSSM_FLOW_RUN_MAX];
 	struct {
-		uint32_t begin, end;
+		uint32_t begin, end, tsval;
 	} seg[FLOW_SEGS];
 };
 
@@ -183,7 +187,9 @@ struct flow *flow_of(struct flow_state *s, struct flow_pkt *p);
 
 uint32_t flow_next_seq(const struct flow *f, int dir);
 uint32_t flow_next_ack(const struct flow *f, int dir, uint8_t flags);
-uint32_t flow_next_ts(const struct flow_state *s, const struct flow_end *e);
+uint32_t flow_next_ts(const struct flow_state *s, const struct flow *f, int dir);
+/* The timestamp that is echoed with this acknowledgement, by TSE's mode 0–3. */
+uint32_t flow_next_ecr(const struct flow *f, int dir, uint32_t ack, unsigned mode);
 uint16_t flow_next_ipid(const struct flow_state *s, const struct flow *f, int dir, int mode);
 /* Options of a packet without OPT: their layout's number, 255: those of the host's last SYN. */
 unsigned flow_next_layout(const struct flow *f, int dir, uint8_t flags);
@@ -193,12 +199,15 @@ bool flow_pads(const struct flow_state *s, const struct flow_link *l, uint32_t e
 uint32_t flow_next_echo_len(const struct flow *f, int dir);
 uint16_t flow_next_echo_seq(const struct flow *f, int dir);
 
+/* SACK's edge of a code below 255. */
+uint32_t flow_edge(const struct flow *f, int dir, unsigned code, bool end);
 /* Begin and end of the k-th last segment (k >= 1) of an end; the oldest that is known where there are fewer, nxt where there is none. */
 uint32_t flow_seg_begin(const struct flow_end *e, unsigned k);
 uint32_t flow_seg_end(const struct flow_end *e, unsigned k);
 /* The acknowledgement of k segments more than the last one of this direction. */
 uint32_t flow_ack_of(const struct flow *f, int dir, unsigned k);
 
+#define FLOW_EDGE_LAST (FLOW_SEGS + 1) /* codes of the last SACK's edges: from here, 8 */
 /* After IPID 0, 1, 2. */
 void flow_said_id_mode(struct flow_state *s, const struct flow_pkt *p, unsigned mode);
 /* After LINK (its bits): hosts' frames come from there, and go there, from now on. The flow's end has the link already. */

@@ -174,7 +174,7 @@ def choose(folder, tmp):
 def compare(netssm, dump, tmp, chosen, compat, rule, end):
     out = os.path.join(tmp, compat + ".nssm")
     subprocess.run([netssm, "prepare", "--captures", os.path.join(tmp, "in"), "--labels", os.path.join(tmp, "labels.csv"),
-                    "--compat", compat, "--out", out, "--progress", "none"], check=True, stdout=subprocess.DEVNULL)
+                    "--codec", "raw", "--compat", compat, "--out", out, "--progress", "none"], check=True, stdout=subprocess.DEVNULL)
     got = subprocess.run([dump, out], check=True, capture_output=True, text=True).stdout.splitlines()
     want = [(name, w) for name, label in chosen if (w := expected(os.path.join(tmp, "in", name), label, rule, end))]
     if len(got) != len(want):

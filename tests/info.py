@@ -55,7 +55,7 @@ def check_broken_capture(tmp):
 
 def check_corpus(tmp, capture):
     path = os.path.join(tmp, "c.nssm")
-    r = run("prepare", "--captures", SAMPLE, "--label", "dns", "--out", path, "--progress", "none")
+    r = run("prepare", "--captures", SAMPLE, "--label", "dns", "--codec", "raw", "--out", path, "--progress", "none")
     assert r.returncode == 0, r.stderr
     j = info(path, "--verify")
     assert j["kind"] == "corpus" and j["verified"] and j["sessions"] == 1

@@ -74,7 +74,8 @@ class Prepare(unittest.TestCase):
 
     def prepare(self, *args, **how):
         how = {"capture_output": True, "timeout": 120} | how
-        r = subprocess.run([NETSSM, "prepare", "--out", self.out, "--progress", "none", *args], **how)
+        codec = [] if "--codec" in args else ["--codec", "raw"]
+        r = subprocess.run([NETSSM, "prepare", "--out", self.out, "--progress", "none", *codec, *args], **how)
         r.stderr = (r.stderr or b"").decode(errors="replace")
         self.assertNotRegex(r.stderr, "Sanitizer|runtime error")
         left = [n for n in os.listdir(self.dir) if ".tmp." in n or ".spool." in n]

@@ -54,7 +54,7 @@ class Train(unittest.TestCase):
         for name, label, more in (("train", "web", []), ("val", "web", []), ("other", "dns", []),
                 ("wide", "web", ["--packet-len", "80"])):
             netssm("prepare", "--captures", cls.path("a.pcap"), "--label", label, "--out", cls.path(name + ".nssm"),
-                "--progress", "none", "--packet-len", "64", *more, check=True)
+                "--progress", "none", "--codec", "raw", "--packet-len", "64", *more, check=True)
         cls.done = cls.path("done")
         r = netssm("train", *cls.args(), "--val", cls.path("val.nssm"), "--val-every", "2", "--out", cls.done)
         assert r.returncode == 0, r.stderr

@@ -13,7 +13,7 @@ captures=()
 for number in 005 009 012 020 022; do
 	captures+=(--captures "$samples/dns-$number.pcap.gz")
 done
-run "$netssm" prepare "${captures[@]}" --label dns --packet-len 64 --out "$tmp/train.nssm" --progress none
+run "$netssm" prepare "${captures[@]}" --label dns --codec raw --packet-len 64 --out "$tmp/train.nssm" --progress none
 steps=200
 train() { "$netssm" train --corpus "$tmp/train.nssm" --steps $steps --save-every 0 "${tiny[@]}" "$@"; }
 
