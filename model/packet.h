@@ -88,8 +88,8 @@ const char *nssm_pkt_repair_name(int bit_idx);
 int nssm_pkt_repair(uint8_t *frame, uint32_t cap, uint32_t n_known, uint32_t *frame_len, unsigned *repaired,
 	void (*fill)(void *ctx, uint8_t *dst, uint32_t n), void *fill_ctx);
 
-/* Puts the checksums of a captured frame right: IPv4's header, TCP, UDP, ICMP, ICMPv6. What the capture cut, fragments and UDP over
- * IPv4 without a checksum stay as they are. Returns what was wrong: NSSM_REPAIR_IP_CSUM, NSSM_REPAIR_L4_CSUM. */
+/* Puts the checksums of a captured frame right: IPv4's header, TCP, UDP, ICMP, ICMPv6, in the packet that an ICMP error quotes, too.
+ * What the capture or the quotation cut, fragments and UDP over IPv4 without a checksum stay as they are. Returns what was wrong: NSSM_REPAIR_IP_CSUM, NSSM_REPAIR_L4_CSUM. */
 unsigned nssm_pkt_fix_csums(uint8_t *frame, uint32_t len);
 
 /* A flow's identity without direction: the smaller (address, port) first. For counting flows. */

@@ -268,6 +268,78 @@ static void checksums_are_put_right(void **state)
 	assert_int_equal(nssm_pkt_fix_csums(echo, sizeof echo), NSSM_REPAIR_IP_CSUM);
 }
 
+/* An ICMP error that quotes the first n bytes of the packet in inner[14..): its length. */
+static uint32_t error_about(uint8_t f[160], const uint8_t *inner, uint32_t n)
+{
+	bool v6 = inner[14] >> 4 == 6;
+	uint32_t l4 = v6 ? 54 : 34;
+	memset(f, 0, 160);
+	memcpy(f, inner, l4); /* an IP header like that of the packet */
+	if (v6) {
+		f[18] = 0;
+		f[19] = (uint8_t)(8 + n);
+		f[20] = 58;
+	} else {
+		f[16] = 0;
+		f[17] = (uint8_t)(20 + 8 + n);
+		f[23] = 1;
+	}
+	f[l4] = v6 ? 1 : 3;
+	memcpy(f + l4 + 8, inner + 14, n);
+	return l4 + 8 + n;
+}
+
+/* The sender of an error quotes what it got; where that came from itself, offloading had left its sum for later. */
+static void quoted_checksums_are_put_right(void **state)
+{
+	static const struct {
+		const uint8_t *frame;
+		uint32_t len, csum_at;        /* of the packet */
+		uint32_t l4, length_at, unit; /* of the error: its ICMP header, RFC 4884's length in it */
+	} c[] = {{frame_syn, 74, 50, 34, 5, 4}, {frame_solicit, 86, 56, 54, 4, 8}};
+	for (size_t i = 0; i < sizeof c / sizeof c[0]; i++) {
+		uint8_t f[160], good[160];
+		uint32_t n = c[i].len - 14, at = c[i].l4 + 8 + c[i].csum_at - 14;
+		uint32_t len = error_about(f, c[i].frame, n);
+		assert_int_not_equal(nssm_pkt_fix_csums(f, len), 0);
+		assert_memory_equal(f + c[i].l4 + 8, c[i].frame + 14, n);
+		memcpy(good, f, len);
+		assert_int_equal(nssm_pkt_fix_csums(f, len), 0);
+		f[at] ^= 0x55;
+		assert_int_equal(nssm_pkt_fix_csums(f, len), NSSM_REPAIR_L4_CSUM);
+		assert_memory_equal(f, good, len);
+		/* Behind a packet that is there whole may stand more. */
+		f[c[i].l4 + c[i].length_at] = (uint8_t)((n + c[i].unit - 1) / c[i].unit);
+		f[at] ^= 0x55;
+		assert_int_equal(nssm_pkt_fix_csums(f, len), NSSM_REPAIR_L4_CSUM);
+		assert_int_equal(f[at], good[at]);
+		/* One that is cut, by that length or by the error's end, keeps what it has; only the error's own sum covers it. */
+		f[c[i].l4 + c[i].length_at] = (uint8_t)((n - 1) / c[i].unit);
+		f[at] ^= 0x55;
+		assert_int_equal(nssm_pkt_fix_csums(f, len), NSSM_REPAIR_L4_CSUM);
+		assert_int_equal(f[at], good[at] ^ 0x55);
+		assert_int_equal(nssm_pkt_fix_csums(f, len), 0);
+		for (uint32_t k = 0; k < n; k++) {
+			uint32_t cut = error_about(f, c[i].frame, k);
+			uint8_t *heap = malloc(cut);
+			assert_non_null(heap);
+			if (at + 1 < cut)
+				f[at] ^= 0x55;
+			memcpy(heap, f, cut);
+			(void)nssm_pkt_fix_csums(heap, cut);
+			assert_int_equal(nssm_pkt_fix_csums(heap, cut), 0);
+			assert_memory_equal(heap + c[i].l4 + 8, f + c[i].l4 + 8, k);
+			free(heap);
+		}
+	}
+	/* IPv4's header has a sum of its own. */
+	uint8_t f[160];
+	uint32_t len = error_about(f, frame_syn, 20);
+	f[42 + 10] ^= 0x80;
+	assert_int_not_equal(nssm_pkt_fix_csums(f, len) & NSSM_REPAIR_IP_CSUM, 0);
+	assert_memory_equal(f + 42, frame_syn + 14, 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -280,6 +352,7 @@ int main(void)
 	        cmocka_unit_test(flow_keys_have_no_direction),
 	        cmocka_unit_test(random_bytes_stay_inside),
 	        cmocka_unit_test(checksums_are_put_right),
+	        cmocka_unit_test(quoted_checksums_are_put_right),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
