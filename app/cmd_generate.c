@@ -268,6 +268,7 @@ static void hand_over(struct run *r)
 	c->gen = &r->gen;
 	c->fill = strcmp(nssm_conf_str(r->conf, NSSM_K_PAYLOAD), "random") == 0 ? NSSM_FILL_RANDOM
 	                                                                        : NSSM_FILL_ZERO;
+	c->close = nssm_conf_bool(r->conf, NSSM_K_CLOSE);
 	c->source_name = r->dir;
 	c->seed = r->gen.seed;
 	char hash[20];

@@ -435,6 +435,15 @@ enum nssm_dec_event nssm_decoder_flush(struct nssm_decoder *d, struct nssm_frame
 	return finish(d, frame);
 }
 
+enum nssm_dec_event nssm_decoder_teardown(struct nssm_decoder *d, struct nssm_frame *frame)
+{
+	d->ended = true;
+	if (d->flow == NULL || !flow_decoder_teardown(d->flow, frame))
+		return NSSM_DEC_END;
+	frame->at_token = d->n_tokens;
+	return NSSM_DEC_PACKET;
+}
+
 /* --- what may come next --------------------------------------------------------------------------------------- */
 
 size_t nssm_codec_mask_bytes(const struct nssm_codec_cfg *cfg)

@@ -107,6 +107,9 @@ enum nssm_dec_event nssm_decoder_token(struct nssm_decoder *d, uint16_t token, s
 /* The tokens ended without <|endoftext|> (a limit): what is complete is given (PACKET or REJECT), else END. An empty
  * rest is no packet. */
 enum nssm_dec_event nssm_decoder_flush(struct nssm_decoder *d, struct nssm_frame *frame);
+/* After the session's end: a packet more (PACKET) of how its TCP connections that are open would end properly, FIN from both sides and
+ * the last ACK; END when there is none, at once with raw. */
+enum nssm_dec_event nssm_decoder_teardown(struct nssm_decoder *d, struct nssm_frame *frame);
 
 /* --- what may come next ---------------------------------------------------------------------------------------- */
 

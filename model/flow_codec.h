@@ -30,6 +30,8 @@ void flow_decoder_begin(struct flow_decoder *d, uint64_t seed, uint64_t session)
 void flow_decoder_packet(struct flow_decoder *d);
 /* Whether a packet has begun and is not whole. */
 bool flow_decoder_within(const struct flow_decoder *d);
+/* The next packet that ends an open TCP connection properly; false: none is open. */
+bool flow_decoder_teardown(struct flow_decoder *d, struct nssm_frame *frame);
 /* A byte of a packet. FLOW_GRAM_WHOLE: *frame is it, until the next call; ILLEGAL: the packet cannot go on. */
 enum flow_gram_event flow_decoder_byte(struct flow_decoder *d, uint8_t b, struct nssm_frame *frame);
 

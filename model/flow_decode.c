@@ -16,6 +16,8 @@
 #define BYTES_MAX (12480u + 4 * 65536)
 #define SAID_MAX  (FLOW_SAID_MAX + 2 * BYTES_MAX)
 #define GAP_MAX   (1ull << 62)
+/* Between packets of a connection that is made to end. */
+#define TEARDOWN_GAP_NS 1000000u
 
 struct flow_decoder {
 	struct flow_state state;
@@ -761,6 +763,51 @@ static void hear(struct flow_decoder *d, struct nssm_frame *frame)
 	build(d, &p, &x, frame);
 	flow_update(&d->state, &p);
 	frame->gap_ns = draw_gap(d, p.step, p.gapx);
+}
+
+/* Both ends have sent something, and it is not over. */
+static bool is_open(const struct flow *f)
+{
+	return f->kind == FLOW_TCP && !f->closed && f->end[0].open && f->end[1].open;
+}
+
+/* What is still to be said in an open connection: who has sent no FIN sends one, the initiator first; then what the other said last
+ * is acknowledged. Returns TOP's kind, or -1: nothing. */
+static int last_words(const struct flow *f, int *dir)
+{
+	const struct flow_end *e = f->end;
+	for (*dir = 0; *dir < 2; ++*dir)
+		if (is_open(f) && (f->fins >> *dir & 1) == 0)
+			return 5;
+	for (*dir = 0; *dir < 2; ++*dir)
+		if (f->fins == 3 && f->torn && e[*dir].ack != e[!*dir].nxt)
+			return 0;
+	return -1;
+}
+
+bool flow_decoder_teardown(struct flow_decoder *d, struct nssm_frame *frame)
+{
+	struct flow_state *s = &d->state;
+	const struct flow_list *l = &s->order[FLOW_TCP];
+	for (unsigned r = l->n; r-- > 0;) {
+		struct flow *f = &s->flow[l->slot[r]];
+		int dir, kind = last_words(f, &dir);
+		if (kind < 0)
+			continue;
+		f->torn = true;
+		d->n_said = 0;
+		d->said[d->n_said++] = (uint8_t)nssm_iat_step(TEARDOWN_GAP_NS);
+		if (r < NSSM_FLOW_TCP_NEAR) {
+			d->said[d->n_said++] = (uint8_t)(2 * r + (unsigned)dir);
+		} else {
+			d->said[d->n_said++] = (uint8_t)(NSSM_FLOW_CODE_FAR + dir);
+			d->said[d->n_said++] = (uint8_t)(r - NSSM_FLOW_TCP_NEAR);
+		}
+		d->said[d->n_said++] = (uint8_t)(kind << 4);
+		hear(d, frame);
+		return true;
+	}
+	return false;
 }
 
 enum flow_gram_event flow_decoder_byte(struct flow_decoder *d, uint8_t b, struct nssm_frame *frame)

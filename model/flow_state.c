@@ -249,7 +249,7 @@ struct flow *flow_open(
 	memcpy(f->addr[1], b->addr, 16);
 	f->port[0] = sport;
 	f->port[1] = dport;
-	f->closed = false;
+	f->closed = f->torn = false;
 	f->fins = 0;
 	begin_end(&f->end[0], a, b);
 	begin_end(&f->end[1], b, a);

@@ -68,6 +68,7 @@ struct flow {
 	uint8_t addr[2][16];        /* of its own: a host may be forgotten */
 	uint16_t port[2];
 	bool closed; /* RST, or FIN from both */
+	bool torn;   /* decoder: it is being ended */
 	uint8_t fins;
 	struct flow_end end[2];
 };

@@ -106,12 +106,11 @@ int nssm_decode_next(struct nssm_decode *d, const uint16_t **token, const uint16
 	return whole;
 }
 
-int nssm_decode_flush(
-        struct nssm_decode *d, struct nssm_frame *f, uint64_t *t_ns, struct nssm_label_stats *s)
+int nssm_decode_flush(struct nssm_decode *d, bool close, struct nssm_frame *f, uint64_t *t_ns, struct nssm_label_stats *s)
 {
 	enum nssm_dec_event ev;
 	while ((ev = nssm_decoder_flush(d->dec, f)) == NSSM_DEC_PACKET || ev == NSSM_DEC_REJECT)
 		if (take(d, ev, f, t_ns, s))
 			return 1;
-	return 0;
+	return close && take(d, nssm_decoder_teardown(d->dec, f), f, t_ns, s);
 }

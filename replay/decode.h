@@ -42,7 +42,8 @@ void nssm_decode_begin(struct nssm_decode *d, uint64_t seed, uint64_t session, u
  * Rejected packets are counted in s and passed over. The packet's data is valid until the next call. */
 int nssm_decode_next(struct nssm_decode *d, const uint16_t **token, const uint16_t *end, struct nssm_frame *f, uint64_t *t_ns,
 	struct nssm_label_stats *s);
-/* The same for what the session's last tokens left; call until it gives 0. */
-int nssm_decode_flush(struct nssm_decode *d, struct nssm_frame *f, uint64_t *t_ns, struct nssm_label_stats *s);
+/* The same for what the session's last tokens left, and with close for a proper end of its open TCP connections; call until it gives
+ * 0. */
+int nssm_decode_flush(struct nssm_decode *d, bool close, struct nssm_frame *f, uint64_t *t_ns, struct nssm_label_stats *s);
 
 #endif

@@ -205,12 +205,13 @@ static int take_tokens(struct nssm_engine *e, struct nssm_block *b, struct nssm_
 	}
 	const uint16_t *tokens = (const uint16_t *)b->data, *at = tokens + e->block_pos, *end = tokens + b->n;
 	struct nssm_label_stats *l = &e->label[b->label_idx];
+	bool close = e->cfg.pipe->close && (b->end == NSSM_END_PACKETS || b->end == NSSM_END_TOKENS);
 	for (;;) {
 		if (!e->has_frame) {
 			int got = nssm_decode_next(s->decode, &at, end, &e->frame, &e->frame_t_ns, l);
 			e->block_pos = (uint32_t)(at - tokens);
 			if (got == 0 && b->end != NSSM_END_NONE)
-				got = nssm_decode_flush(s->decode, &e->frame, &e->frame_t_ns, l);
+				got = nssm_decode_flush(s->decode, close, &e->frame, &e->frame_t_ns, l);
 			if (got == 0)
 				break;
 			e->has_frame = true;

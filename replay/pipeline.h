@@ -59,6 +59,7 @@ struct nssm_pipeline_cfg {
 	const struct nssm_mamba2 *model;
 	const struct nssm_generator_cfg *gen; /* emit, progress, ready, stop and n_parkings are the pipeline's; n_sessions UINT64_MAX: without end */
 	enum nssm_fill fill;
+	bool close;                /* a session that a limit cuts off gets a proper end of its TCP connections */
 	uint64_t lead_packets;                /* live: how far a session may be ahead of the wire; 0: 4096 */
 	const struct nssm_reader_cfg *reader;
 	bool fix_checksums;                   /* of captures: those that are wrong are put right, and counted as repaired */
