@@ -90,6 +90,10 @@ static enum flow_gram_event next_field(struct flow_gram *g, const struct nssm_co
 			return FLOW_GRAM_MORE;
 	}
 	g->field = F_N_FIELDS;
+	memcpy(g->n_flows_whole, g->n_flows, sizeof g->n_flows);
+	memcpy(g->n_hosts_whole, g->n_hosts, sizeof g->n_hosts);
+	g->n_macs_whole = g->n_macs;
+	g->n_ports_whole = g->n_ports;
 	return FLOW_GRAM_WHOLE;
 }
 
@@ -107,6 +111,10 @@ void flow_gram_begin(struct flow_gram *g)
 void flow_gram_packet(struct flow_gram *g)
 {
 	g->todo = BIT(F_FLOW);
+	memcpy(g->n_flows, g->n_flows_whole, sizeof g->n_flows);
+	memcpy(g->n_hosts, g->n_hosts_whole, sizeof g->n_hosts);
+	g->n_macs = g->n_macs_whole;
+	g->n_ports = g->n_ports_whole;
 	g->field = F_GAP;
 	g->step = FIRST;
 	g->len = 0;

@@ -27,6 +27,9 @@ struct flow_gram {
 	uint32_t value;   /* of the number being spelled */
 	uint16_t n_flows[3];
 	uint8_t n_hosts[2], n_macs, n_ports;
+	/* The same after the last packet that was whole: the decoder knows no more where one ends before that. */
+	uint8_t n_hosts_whole[2], n_macs_whole, n_ports_whole;
+	uint16_t n_flows_whole[3];
 	uint8_t field;    /* being spelled; F_N_FIELDS: between packets */
 	uint8_t step;     /* within it */
 	uint8_t kind, ver6, is_new, run, sacks, base, begun;
