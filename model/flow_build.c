@@ -8,8 +8,8 @@
 
 const char *const flow_layout[FLOW_N_LAYOUTS] = {"", "NNT", "NN1", "NN2", "NN3", "NN4", "NNTNN1", "NNTNN2", "NNTNN3",
         "MPTNW", /* Linux */
-        "MNWNNP", "MNWNNTPE", "MNWNNTPEE", "MNWNNTNNP", "MNWPT", "MNWNNT", "MNNPNW", "MNNP", "MNNT", "MNW", "M",
-        "MPT", "MPEE", "MNNTNW", "MNNTNNP", "MNNTPE", "MNWPEE", "MTNW", "MPNW", "NNTNNP", "NWMNNP", "MTPE"};
+        "MNWNNP", "MNNTPEE", "MNWNNTPEE", "MNWNNTNNP", "MNWPT", "MNWNNT", "MNNPNW", "MNNP", "MNNT", "MNW", "M",
+        "MPT", "MPEE", "MNNTNW", "MNNTNNP", "NNTMNWNNP", "MNWPEE", "MNNTNNPNW", "MPNNNW", "NNTNNP", "NWMNNP", "MNNPNNT"};
 
 unsigned flow_layout_values(unsigned layout, unsigned *n_edges)
 {
