@@ -703,7 +703,8 @@ static void build(struct flow_decoder *d, struct flow_pkt *p, const struct extra
 	fixed += p->kind == FLOW_ETHER || p->kind == FLOW_ARP ? 0 : p->ver == 4 ? 20 + p->n_ipopt : p->n_ipopt;
 	/* A length that IP's field has no room for needs a field that says another (RFC 2675), or a frame without IP. */
 	bool bounded = p->kind != FLOW_ETHER && !p->ip_len_bad;
-	p->len = least(p->len, bounded ? 65535 - fixed : NSSM_CODEC_CAPLEN_MAX);
+	uint32_t link = 14 + 4u * p->vlan.n + (p->kind != FLOW_ETHER && p->ver == 6 ? IP6_LEN : 0);
+	p->len = least(p->len, bounded ? 65535 - fixed : NSSM_FRAME_MAX - link - fixed);
 	p->n_lit = least(p->n_lit, p->len);
 	flow_build(d->frame, p, &b);
 	uint32_t at = b.hdr;
