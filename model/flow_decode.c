@@ -157,7 +157,7 @@ static uint16_t hear_port(struct flow_decoder *d)
 /* --- X ------------------------------------------------------------------------------------------------------------------------- */
 
 struct extra {
-	uint8_t x, iph, cap, link, bad, seq_code, id_code, ecr_code;
+	uint8_t x, iph, cap, link, bad, seq_code, id_code, ecr_code, smac;
 	uint16_t id;
 	uint32_t seq_diff, tse, trailer, wlen, clen, pav;
 	unsigned layout;
@@ -552,6 +552,7 @@ static void hear_known(struct flow_decoder *d, struct flow_pkt *p, unsigned code
 	p->vlan = end->link.vlan;
 	memcpy(p->eth, s->mac[end->link.dmac], 6);
 	memcpy(p->eth + 6, s->mac[end->link.smac], 6);
+	x->smac = end->link.smac;
 	p->ethertype = p->ver == 4 ? 0x0800 : 0x86dd;
 	flow_said_link(s, p, x->link);
 }
@@ -587,6 +588,7 @@ static void hear_arp(struct flow_decoder *d, struct flow_pkt *p, struct extra *x
 	if (op & 32)
 		hear_extra(d, p, x, &link);
 	memcpy(p->eth + 6, s->mac[link.smac], 6);
+	x->smac = link.smac;
 	p->vlan = a->vlan = link.vlan;
 	if (x->link & 2)
 		memcpy(p->eth, s->mac[link.dmac], 6);
@@ -626,6 +628,7 @@ static void hear_other(struct flow_decoder *d, struct flow_pkt *p, int ver, stru
 	                                                        : a->ipid + x->id_code - 1);
 	memcpy(p->eth, s->mac[link.dmac], 6);
 	memcpy(p->eth + 6, s->mac[link.smac], 6);
+	x->smac = link.smac;
 	p->vlan = link.vlan;
 	flow_said_host_link(a, t, &link, x->link);
 	hear_literal(d, p);
@@ -644,6 +647,7 @@ static void hear_frame(struct flow_decoder *d, struct flow_pkt *p, struct extra 
 		hear_extra(d, p, x, &link);
 	memcpy(p->eth, d->state.mac[link.dmac], 6);
 	memcpy(p->eth + 6, d->state.mac[link.smac], 6);
+	x->smac = link.smac;
 	p->vlan = link.vlan;
 	hear_literal(d, p);
 }
@@ -679,16 +683,9 @@ static void set_csum(struct flow_decoder *d, const struct flow_pkt *p, const str
 	put16(f + b->csum, c);
 }
 
-static uint32_t wire_length(const struct flow_decoder *d, const struct flow_pkt *p, const struct extra *x, uint32_t end)
+static uint32_t wire_length(const struct flow_decoder *d, const struct extra *x, uint32_t end)
 {
-	bool pads = false;
-	const struct flow_state *s = &d->state;
-	/* As the encoder does: by the address, in the order of use. */
-	for (unsigned r = 0; r < s->macs.n && end < 60; r++)
-		if (memcmp(s->mac[s->macs.slot[r]], p->eth + 6, 6) == 0) {
-			pads = s->mac_pads[s->macs.slot[r]];
-			break;
-		}
+	bool pads = end < 60 && d->state.mac_pads[x->smac];
 	if (x->cap & 2)
 		return end + least(x->trailer, NSSM_CODEC_CAPLEN_MAX);
 	if (x->cap & 4)
@@ -716,7 +713,7 @@ static void build(struct flow_decoder *d, struct flow_pkt *p, const struct extra
 	if (b.end > at)
 		fill(d, d->frame + at, b.end - at);
 	set_csum(d, p, &b);
-	uint32_t wire = least(wire_length(d, p, x, b.end), NSSM_FRAME_MAX);
+	uint32_t wire = least(wire_length(d, x, b.end), NSSM_FRAME_MAX);
 	if (wire > b.end) {
 		memset(d->frame + b.end, 0, wire - b.end);
 		memcpy(d->frame + b.end, p->trailer != NULL ? p->trailer : d->frame, least(p->n_trailer, wire - b.end));

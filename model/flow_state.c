@@ -344,11 +344,6 @@ unsigned flow_next_layout(const struct flow *f, int dir, uint8_t flags)
 	return (e->syn_ts && peer->syn_ts) || peer->plain == 2;
 }
 
-bool flow_pads(const struct flow_state *s, const struct flow_link *l, uint32_t end)
-{
-	return end < 60 && s->mac_pads[l->smac];
-}
-
 uint32_t flow_seg_begin(const struct flow_end *e, unsigned k)
 {
 	unsigned known = e->n_segs < FLOW_SEGS ? e->n_segs : FLOW_SEGS;

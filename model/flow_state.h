@@ -194,7 +194,6 @@ uint32_t flow_next_ecr(const struct flow *f, int dir, uint32_t ack, unsigned mod
 uint16_t flow_next_ipid(const struct flow_state *s, const struct flow *f, int dir, int mode);
 /* Options of a packet without OPT: their layout's number, 255: those of the host's last SYN. */
 unsigned flow_next_layout(const struct flow *f, int dir, uint8_t flags);
-bool flow_pads(const struct flow_state *s, const struct flow_link *l, uint32_t end);
 
 /* Echo: length and sequence number. */
 uint32_t flow_next_echo_len(const struct flow *f, int dir);
