@@ -491,8 +491,8 @@ void nssm_codec_mask_next(const struct nssm_codec_cfg *cfg, const struct nssm_vo
 	/* A prompt may hold anything: what cannot be ends where the decoder ends it. */
 	if (vocab->kind[token] == NSSM_TOK_PKT)
 		flow_gram_packet(g);
-	else if (vocab->kind[token] == NSSM_TOK_BYTE && !flow_gram_between(g) &&
-	         flow_gram_byte(g, cfg, (uint8_t)vocab->value[token]) == FLOW_GRAM_ILLEGAL)
+	else if (!flow_gram_between(g) && (vocab->kind[token] != NSSM_TOK_BYTE ||
+	                 flow_gram_byte(g, cfg, (uint8_t)vocab->value[token]) == FLOW_GRAM_ILLEGAL))
 		g->field = F_N_FIELDS;
 }
 
