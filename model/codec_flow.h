@@ -53,7 +53,7 @@
  *   IPH    +1 TTL, +2 TOS, +4 DF toggles, +8 flow label (3 bytes), +16 IPv4 options or IPv6 extension headers: u, the
  *          first header's number (IPv4: 0), 4·u bytes.
  *   CAP    +1: short frames of this source MAC are padded to 60 bytes, or no longer; +2 trailer: V, then V captured bytes of it;
- *          +4 WLEN V: length on the wire; +8 CLEN V: captured bytes, from now on (all: 0); +16 V: captured bytes of payload prefix.
+ *          +4 WLEN V: length on the wire; +8 CLEN V: captured bytes and 1, from now on (all: 0); +16 V: captured bytes of payload prefix.
  *   LINK   +1 MACS, +2 MACD, +4 VLAN: number of tags, then (0: 8100, 1: 88a8, 2: 9100) and 2 bytes each; from now on.
  *   BAD    +1 IP checksum (2 bytes), +2 transport checksum (2), +4 it is the pseudo header's sum (left to the NIC), +8 it is 0,
  *          +16 IP length field (2), +32 UDP length field (2), +64 urgent pointer (2), +128 reserved bits (1: TCP's low nibble, IPv4's 0x80).

@@ -251,7 +251,7 @@ static void hear_cap(struct flow_decoder *d, struct flow_pkt *p, struct extra *x
 		x->wlen = num(d);
 	if (x->cap & 8) {
 		x->clen = num(d);
-		d->state.snap = x->clen == 0 ? UINT32_MAX : x->clen;
+		d->state.snap = x->clen - 1; /* 0: all */
 	}
 	if (x->cap & 16)
 		x->pav = num(d);

@@ -353,7 +353,7 @@ static void say_extra(struct flow_encoder *e, struct out *o, const struct extra 
 		if (x->cap & 4)
 			num(o, p->wirelen);
 		if (x->cap & 8) {
-			num(o, p->caplen < p->wirelen ? p->caplen : 0);
+			num(o, p->caplen < p->wirelen ? p->caplen + 1 : 0);
 			s->snap = p->caplen < p->wirelen ? p->caplen : UINT32_MAX;
 		}
 		if (x->cap & 16)
