@@ -2,6 +2,7 @@
 #ifndef FLOW_RIG_H
 #define FLOW_RIG_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,11 +28,12 @@ struct flow_rig {
 	struct nssm_decoder *dec;
 };
 
-static inline void flow_rig_require(int ok)
+static inline void flow_rig_fail(const char *file, int line, const char *what)
 {
-	if (!ok)
-		abort();
+	fprintf(stderr, "%s:%d: %s\n", file, line, what);
+	abort();
 }
+#define flow_rig_require(ok) ((ok) ? (void)0 : flow_rig_fail(__FILE__, __LINE__, #ok))
 
 static inline void flow_rig_open(struct flow_rig *r, const struct nssm_codec_cfg *cfg)
 {

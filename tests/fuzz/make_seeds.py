@@ -240,9 +240,22 @@ def tape_files():
         yield name, bytes([i * 37 % 256]) + b"".join(struct.pack(">H", len(f)) + f for f in frames)
 
 
+EXAMPLE = [  # of model/codec_flow.h
+    "00d4 ff0a000001ff020000000001 ff0a000002ff020000000002 9c40ff0050 a7 11223344faf0c710 0c031c460905b407",
+    "580197 99aabbccfe88e650 0c020905b407", "50000401f6"]
+
+
+def flow_seeds():
+    """fuzz_flow.c: the example's tokens, and every tape's frames as packets, in turn with each configuration."""
+    yield "example", b"\0" + b"".join(b"\xfa\x03" + bytes.fromhex(p).replace(b"\xfa", b"\xfa\xfa") for p in EXAMPLE) + b"\xfa\x01"
+    for i, (name, frames) in enumerate(tape_seeds()):
+        rows = [struct.pack(">HQI", 0x8000 | len(f), 10 ** (k % 13), 7 * (k % 3)) + f for k, f in enumerate(frames)]
+        yield name, bytes([2 * (i % 7) + 1]) + b"".join(rows)
+
+
 def main():
     for name, seeds in {"capture": capture_seeds, "corpus": corpus_seeds, "tokens": token_seeds, "neigh": neigh_seeds,
-                        "reader": reader_seeds,
+                        "reader": reader_seeds, "flow": flow_seeds,
                         "measure": measure_seeds,
                         "tape": tape_files}.items():
         folder = os.path.join(sys.argv[1], name)
