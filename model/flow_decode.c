@@ -687,7 +687,7 @@ static uint32_t wire_length(const struct flow_decoder *d, const struct extra *x,
 {
 	bool pads = end < 60 && d->state.mac_pads[x->smac];
 	if (x->cap & 2)
-		return end + least(x->trailer, NSSM_CODEC_CAPLEN_MAX);
+		return end + least(x->trailer, NSSM_FRAME_MAX);
 	if (x->cap & 4)
 		return least(x->wlen, end);
 	return pads ? 60 : end;
