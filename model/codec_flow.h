@@ -80,15 +80,15 @@
  *           ff 0a000002 ff 020000000002   DST
  *           9c40 ff 0050              SPORT 40000; DPORT: a new one, 80
  *           a7                        TOP: 16·10 (SYN) + 4 (WIN) + 2 (TS) + 1 (X)
- *           11223344 faf0 c710        SEQ0; WIN 64240; TS: 192 + 256·7 + 16 = 2·1000
- *           0c 03 1c46                X: IPID + OPT; IPID: 2 bytes, 7238
+ *           11223344 fffaf0 c710      SEQ0; WIN 64240; TS: 192 + 256·7 + 16 = 2·1000
+ *           0c 5c46                   X: IPID + OPT; IPID: 256·28 + 70 = 7238
  *           09 05b4 07                OPT: MSS, SACK permitted, timestamps, no-op, scale; MSS 1460; scale 7
  *   <|pkt|> 58 01                     GAP: 200 µs; FLOW: TCP, rank 0, direction 1
  *           97                        TOP: 16·9 (SYN/ACK) + 4 (WIN) + 2 (TS) + 1 (X)
- *           99aabbcc fe88 e650        SEQ0; WIN 65160; TS: 192 + 256·38 + 80 = 2·5000
+ *           99aabbcc fffe88 e650      SEQ0; WIN 65160; TS: 192 + 256·38 + 80 = 2·5000
  *           0c 02 09 05b4 07          X: IPID + OPT; IPID: stands still, at 0; OPT as above
  *   <|pkt|> 50 00                     GAP: 100 µs; FLOW: TCP, rank 0, direction 0
- *           04 01f6                   TOP: 0 (ACK) + 4 (WIN); WIN 502. All else is foretold, NOP NOP TS with both clocks too
+ *           04 c9f6                   TOP: 0 (ACK) + 4 (WIN); WIN 256·1 + 246 = 502. All else is foretold, NOP NOP TS with both clocks too
  *          Checked byte for byte in tests/test_flow_codec.c, entry "worked_example".                                        */
 #ifndef NSSM_CODEC_FLOW_H
 #define NSSM_CODEC_FLOW_H

@@ -91,14 +91,14 @@ static void worked_example(void **state)
 	                0xff, 10, 0, 0, 2, 0xff, 0x02, 0, 0, 0, 0, 0x02,   /* DST */
 	                0x9c, 0x40, 0xff, 0x00, 0x50,                      /* SPORT, DPORT: new */
 	                0xa7,                                              /* TOP: 16·10 (SYN) + 4 (WIN) + 2 (TS) + 1 (X) */
-	                0x11, 0x22, 0x33, 0x44, 0xfa, 0xf0, 0xc7, 0x10,    /* SEQ0, WIN, TS: 192 + 256·7 + 16 = 2·1000 */
-	                0x0c, 0x03, 0x1c, 0x46, 0x09, 0x05, 0xb4, 0x07},   /* X: IPID, OPT; 7238; layout MPTNW, MSS 1460, scale 7 */
+	                0x11, 0x22, 0x33, 0x44, 0xff, 0xfa, 0xf0, 0xc7, 0x10, /* SEQ0, WIN, TS: 192 + 256·7 + 16 = 2·1000 */
+	                0x0c, 0x5c, 0x46, 0x09, 0x05, 0xb4, 0x07},         /* X: IPID, OPT; 7238; layout MPTNW, MSS 1460, scale 7 */
 	        {0x58, 0x01, 0x97,                                         /* 200 µs; rank 0, back; 16·9 (SYN/ACK) + WIN + TS + X */
-	                0x99, 0xaa, 0xbb, 0xcc, 0xfe, 0x88, 0xe6, 0x50,    /* SEQ0, WIN, TS: 192 + 256·38 + 80 = 2·5000 */
+	                0x99, 0xaa, 0xbb, 0xcc, 0xff, 0xfe, 0x88, 0xe6, 0x50, /* SEQ0, WIN, TS: 192 + 256·38 + 80 = 2·5000 */
 	                0x0c, 0x02, 0x09, 0x05, 0xb4, 0x07},               /* X: IPID stands still; layout, MSS, scale */
-	        {0x50, 0x00, 0x04, 0x01, 0xf6},                            /* 100 µs; rank 0; 0 (ACK) + WIN; WIN */
+	        {0x50, 0x00, 0x04, 0xc9, 0xf6},                            /* 100 µs; rank 0; 0 (ACK) + WIN; WIN: 256·1 + 246 */
 	};
-	static const size_t n_want[3] = {48, 17, 5};
+	static const size_t n_want[3] = {48, 18, 5};
 	uint8_t frame[3][128];
 	const struct nssm_pkt pkt[3] = {
 	        {1000000000, 74, 74, frame[0]}, {1000200000, 74, 74, frame[1]}, {1000300000, 66, 66, frame[2]}};
