@@ -156,7 +156,7 @@ static int encode_prompt(struct run *r, struct nssm_capture *cap, struct nssm_en
 	uint16_t *out = calloc(most, sizeof *out);
 	if (out == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for its tokens", path);
-	nssm_encoder_begin(enc, out, r->label_idx[0]);
+	nssm_encoder_begin(enc, out, r->label_idx[0], NULL);
 	struct nssm_pkt pkt;
 	int rc = 1;
 	while (r->prompt_packets < want && (rc = nssm_capture_next(cap, &pkt, err)) == 1) {

@@ -54,6 +54,9 @@ void nssm_codec_describe(char *text, size_t bytes, const struct nssm_codec_cfg *
 		snprintf(text, bytes, "flow, %u bytes of UDP payload, identity %s", cfg->prefix, identity_name[cfg->identity]);
 	else
 		snprintf(text, bytes, "flow, payload %s, identity %s", payload_name[cfg->payload], identity_name[cfg->identity]);
+	size_t n = strlen(text);
+	if (cfg->conditions > 0)
+		snprintf(text + n, bytes - n, ", %u conditions", cfg->conditions);
 }
 
 json_t *nssm_codec_cfg_to_json(const struct nssm_codec_cfg *cfg)
@@ -61,8 +64,9 @@ json_t *nssm_codec_cfg_to_json(const struct nssm_codec_cfg *cfg)
 	if (cfg->kind == NSSM_CODEC_RAW)
 		return json_pack("{s:s, s:I, s:I, s:s}", "kind", "raw", "version", (json_int_t)cfg->version, "pkt_len",
 		        (json_int_t)cfg->pkt_len, "compat", cfg->compat_paper ? "paper" : "none");
-	return json_pack("{s:s, s:I, s:s, s:I, s:s}", "kind", "flow", "version", (json_int_t)cfg->version, "payload",
-	        payload_name[cfg->payload], "prefix", (json_int_t)cfg->prefix, "identity", identity_name[cfg->identity]);
+	return json_pack("{s:s, s:I, s:s, s:I, s:s, s:I}", "kind", "flow", "version", (json_int_t)cfg->version, "payload",
+	        payload_name[cfg->payload], "prefix", (json_int_t)cfg->prefix, "identity", identity_name[cfg->identity],
+	        "conditions", (json_int_t)cfg->conditions);
 }
 
 static int check_flow(const struct nssm_codec_cfg *cfg, const char *where, struct nssm_err *err)
@@ -74,6 +78,9 @@ static int check_flow(const struct nssm_codec_cfg *cfg, const char *where, struc
 	if (prefix ? cfg->prefix < 1 || cfg->prefix > 255 : cfg->prefix != 0)
 		return nssm_err_set(err, NSSM_ERANGE, "%s: codec prefix %u; expected %s", where, cfg->prefix,
 		        prefix ? "1..255" : "0 unless payload is prefix");
+	if (cfg->conditions != 0 && cfg->conditions != NSSM_N_CONDITIONS)
+		return nssm_err_set(err, NSSM_ERANGE, "%s: codec conditions %u; expected 0 or %d", where, cfg->conditions,
+		        NSSM_N_CONDITIONS);
 	if (pool && (cfg->payload == NSSM_PAYLOAD_FULL || cfg->prefix > NSSM_FLOW_RUN_MAX))
 		return nssm_err_set(err, NSSM_ERANGE,
 		        "%s: codec identity pool: payload holds addresses (DNS, DHCP, SSDP, ...); expected payload none or a "
@@ -90,6 +97,8 @@ int nssm_codec_cfg_check(const struct nssm_codec_cfg *cfg, const char *where, st
 		return nssm_err_set(err, NSSM_EUNSUP, "%s: codec kind %d; this version knows raw (0) and flow (1)", where, (int)cfg->kind);
 	if (cfg->version != 1)
 		return nssm_err_set(err, NSSM_EUNSUP, "%s: codec raw version %u; this version knows 1", where, cfg->version);
+	if (cfg->conditions != 0)
+		return nssm_err_set(err, NSSM_ERANGE, "%s: codec raw has no conditions, found %u", where, cfg->conditions);
 	if (cfg->pkt_len < NSSM_RAW_PKT_LEN_MIN || cfg->pkt_len > NSSM_RAW_PKT_LEN_MAX)
 		return nssm_err_set(err, NSSM_ERANGE, "%s: codec pkt_len %u; expected %d..%d", where, cfg->pkt_len,
 		        NSSM_RAW_PKT_LEN_MIN, NSSM_RAW_PKT_LEN_MAX);
@@ -129,6 +138,8 @@ static int flow_from_json(struct nssm_codec_cfg *cfg, const json_t *j, const cha
 		rc = get_number(&cfg->prefix, j, "prefix", where, err);
 	if (rc == 0)
 		rc = get_word(&identity, j, "identity", identity_name, 2, false, where, err);
+	if (rc == 0 && json_object_get(j, "conditions") != NULL)
+		rc = get_number(&cfg->conditions, j, "conditions", where, err);
 	cfg->payload = (enum nssm_payload)payload;
 	cfg->identity = (enum nssm_identity)identity;
 	return rc;
@@ -162,6 +173,22 @@ int nssm_codec_cfg_from_json(struct nssm_codec_cfg *cfg, const json_t *j, const 
 	if (rc == 0)
 		rc = cfg->kind == NSSM_CODEC_RAW ? raw_from_json(cfg, j, where, err) : flow_from_json(cfg, j, where, err);
 	return rc != 0 ? rc : nssm_codec_cfg_check(cfg, where, err);
+}
+
+bool nssm_codec_cfg_same(const struct nssm_codec_cfg *a, const struct nssm_codec_cfg *b)
+{
+	return a->kind == b->kind && a->version == b->version && a->pkt_len == b->pkt_len && a->compat_paper == b->compat_paper &&
+	       a->payload == b->payload && a->prefix == b->prefix && a->identity == b->identity && a->conditions == b->conditions;
+}
+
+size_t nssm_codec_head(uint16_t *out, const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, uint32_t label_idx,
+        const uint8_t *conditions)
+{
+	assert(label_idx < vocab->n_labels);
+	out[0] = vocab->label[label_idx].id;
+	for (uint32_t i = 0; i < cfg->conditions; i++)
+		out[1 + i] = vocab->byte_id[conditions != NULL ? conditions[i] : 0];
+	return 1 + cfg->conditions;
 }
 
 /* --- encoder -------------------------------------------------------------------------------------------------- */
@@ -217,15 +244,13 @@ size_t nssm_encoder_max_tokens(const struct nssm_encoder *e)
 	return 1 + FLOW_SAID_MAX + (e->cfg.payload == NSSM_PAYLOAD_FULL ? NSSM_CODEC_CAPLEN_MAX : 0);
 }
 
-size_t nssm_encoder_begin(struct nssm_encoder *e, uint16_t *out, uint32_t label_idx)
+size_t nssm_encoder_begin(struct nssm_encoder *e, uint16_t *out, uint32_t label_idx, const uint8_t *conditions)
 {
-	assert(label_idx < e->vocab->n_labels);
 	e->n_packets = 0;
 	e->n_beyond_paper = 0;
 	if (e->flow != NULL)
 		flow_encoder_begin(e->flow);
-	out[0] = e->vocab->label[label_idx].id;
-	return 1;
+	return nssm_codec_head(out, &e->cfg, e->vocab, label_idx, conditions);
 }
 
 static size_t flow_packet(struct nssm_encoder *e, uint16_t *out, const struct nssm_pkt *pkt)
@@ -286,6 +311,7 @@ struct nssm_decoder {
 	enum nssm_fill fill;
 	struct nssm_rng rng;
 	bool at_start, ended, stray;
+	uint32_t n_conditions; /* still to come */
 	uint32_t n_made; /* bytes of the packet being spelled; those from pkt_len on are not kept */
 	uint64_t n_tokens;
 	struct flow_decoder *flow;
@@ -330,6 +356,7 @@ void nssm_decoder_begin(struct nssm_decoder *d, uint64_t seed, uint64_t session)
 	d->stray = false;
 	d->n_made = 0;
 	d->n_tokens = 0;
+	d->n_conditions = d->cfg.conditions;
 	if (d->flow != NULL)
 		flow_decoder_begin(d->flow, seed, session);
 }
@@ -367,10 +394,15 @@ static enum nssm_dec_event reject(struct nssm_decoder *d, struct nssm_frame *fra
 static enum nssm_dec_event flow_token(struct nssm_decoder *d, uint16_t token, bool first, struct nssm_frame *frame)
 {
 	bool within = flow_decoder_within(d->flow) && !d->stray;
+	bool lacks = d->n_conditions > 0 && !d->stray;
 	switch (token < d->vocab->n_tokens ? d->vocab->kind[token] : NSSM_TOK_NONE) {
 	case NSSM_TOK_BYTE:
 		if (d->stray)
 			return NSSM_DEC_NONE;
+		if (lacks && !first) {
+			d->n_conditions--;
+			return NSSM_DEC_NONE;
+		}
 		if (within) {
 			enum flow_gram_event ev = flow_decoder_byte(d->flow, (uint8_t)d->vocab->value[token], frame);
 			if (ev == FLOW_GRAM_MORE)
@@ -383,11 +415,12 @@ static enum nssm_dec_event flow_token(struct nssm_decoder *d, uint16_t token, bo
 		return reject(d, frame, NSSM_PKT_BAD_TOKEN);
 	case NSSM_TOK_PKT:
 		d->stray = false;
+		d->n_conditions = 0;
 		flow_decoder_packet(d->flow);
-		return within ? reject(d, frame, NSSM_PKT_SHORT) : NSSM_DEC_NONE;
+		return within || lacks ? reject(d, frame, NSSM_PKT_SHORT) : NSSM_DEC_NONE;
 	case NSSM_TOK_EOT:
 		d->ended = true;
-		return within ? reject(d, frame, NSSM_PKT_SHORT) : NSSM_DEC_END;
+		return within || lacks ? reject(d, frame, NSSM_PKT_SHORT) : NSSM_DEC_END;
 	default:
 		if ((first && d->vocab->kind[token] == NSSM_TOK_LABEL) || d->stray)
 			return NSSM_DEC_NONE;
@@ -466,12 +499,13 @@ bool nssm_codec_mask(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cf
 	if (!g->begun) {
 		for (uint32_t i = 0; i < vocab->n_labels; i++)
 			set(legal, vocab->label[i].id);
-	} else if (flow_gram_between(g)) {
+	} else if (g->conditions == 0 && flow_gram_between(g)) {
 		set(legal, vocab->pkt);
 		set(legal, vocab->eot);
 	} else {
-		uint64_t byte[4];
-		flow_gram_legal(byte, g, cfg, mask == NSSM_MASK_CLEAN);
+		uint64_t byte[4] = {~0ull, ~0ull, ~0ull, ~0ull}; /* a condition: unknown, or any step */
+		if (g->conditions == 0)
+			flow_gram_legal(byte, g, cfg, mask == NSSM_MASK_CLEAN);
 		for (uint32_t w = 0; w < 4; w++)
 			for (uint64_t m = byte[w]; m != 0; m &= m - 1)
 				set(legal, vocab->byte_id[64 * w + (uint32_t)__builtin_ctzll(m)]);
@@ -487,13 +521,20 @@ void nssm_codec_mask_next(const struct nssm_codec_cfg *cfg, const struct nssm_vo
 	if (!g->begun) {
 		flow_gram_begin(g);
 		g->begun = 1;
+		g->conditions = (uint8_t)cfg->conditions;
+		if (vocab->kind[token] == NSSM_TOK_LABEL)
+			return;
 	}
 	/* A prompt may hold anything: what cannot be ends where the decoder ends it. */
-	if (vocab->kind[token] == NSSM_TOK_PKT)
+	if (vocab->kind[token] == NSSM_TOK_PKT) {
+		g->conditions = 0;
 		flow_gram_packet(g);
-	else if (!flow_gram_between(g) && (vocab->kind[token] != NSSM_TOK_BYTE ||
-	                 flow_gram_byte(g, cfg, (uint8_t)vocab->value[token]) == FLOW_GRAM_ILLEGAL))
+	} else if (vocab->kind[token] == NSSM_TOK_BYTE && g->conditions > 0) {
+		g->conditions--;
+	} else if (!flow_gram_between(g) && (vocab->kind[token] != NSSM_TOK_BYTE ||
+	                   flow_gram_byte(g, cfg, (uint8_t)vocab->value[token]) == FLOW_GRAM_ILLEGAL)) {
 		g->field = F_N_FIELDS;
+	}
 }
 
 bool nssm_codec_pkt_closes(const struct nssm_codec_cfg *cfg)

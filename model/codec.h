@@ -1,6 +1,7 @@
 /* codec — sessions to tokens and back. Nothing above this interface asks which codec is in use.
  *
- * A session's tokens: <|label|> …packets… <|endoftext|>. What stands between is the codec's.
+ * A session's tokens: <|label|> …packets… <|endoftext|>. What stands between is the codec's. Where a codec has conditions (flow may)
+ * their bytes stand after the label: what the session was like as a whole, or is to be like (conditions.h; 0: unknown).
  *   raw   the paper's: per TCP/UDP packet its headers as captured (UDP: + 12 payload bytes), zero-padded to pkt_len bytes;
  *         <|pkt|> between packets. See codec_raw.c for the published preprocessor's defects and `compat_paper`.
  *   flow  every packet, <|pkt|> in front, as what a receiver that keeps the session's state could not foretell. See codec_flow.h.
@@ -15,6 +16,7 @@
 #include <jansson.h>
 
 #include "base/err.h"
+#include "model/conditions.h"
 #include "model/packet.h"
 #include "model/vocab.h"
 
@@ -37,6 +39,7 @@ struct nssm_codec_cfg {
 	enum nssm_payload payload;   /* flow */
 	uint32_t prefix;             /* flow: bytes, 1..255 with NSSM_PAYLOAD_PREFIX, else 0; at most 12 with NSSM_IDENTITY_POOL */
 	enum nssm_identity identity; /* flow; POOL not with NSSM_PAYLOAD_FULL */
+	uint32_t conditions;         /* flow: bytes after the label, 0 or NSSM_N_CONDITIONS */
 };
 /* The kind of a name ("raw", "flow"), or -1; of "none", "prefix", "full"; of "keep", "pool". */
 int nssm_codec_kind_find(const char *name);
@@ -48,9 +51,16 @@ void nssm_codec_describe(char *text, size_t bytes, const struct nssm_codec_cfg *
 /* 0, or why there is no such codec: an error of what `where` says. */
 int nssm_codec_cfg_check(const struct nssm_codec_cfg *cfg, const char *where, struct nssm_err *err);
 /* As it stands in corpora and checkpoints: {"kind":"raw","version":1,"pkt_len":128,"compat":"none"|"paper"},
- * {"kind":"flow","version":1,"payload":"none"|"prefix"|"full","prefix":12,"identity":"keep"|"pool"}. */
+ * {"kind":"flow","version":1,"payload":"none"|"prefix"|"full","prefix":12,"identity":"keep"|"pool","conditions":0|5}; without
+ * "conditions": 0. */
 json_t *nssm_codec_cfg_to_json(const struct nssm_codec_cfg *cfg);
 int nssm_codec_cfg_from_json(struct nssm_codec_cfg *cfg, const json_t *j, const char *where, struct nssm_err *err);
+bool nssm_codec_cfg_same(const struct nssm_codec_cfg *a, const struct nssm_codec_cfg *b);
+/* What a session begins with: the label and, where there are some, the condition bytes (NULL: all unknown). Returns the number of
+ * tokens written, at most NSSM_CODEC_HEAD_MAX. */
+#define NSSM_CODEC_HEAD_MAX (1 + NSSM_N_CONDITIONS)
+size_t nssm_codec_head(uint16_t *out, const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, uint32_t label_idx,
+	const uint8_t *conditions);
 
 /* --- encoder ------------------------------------------------------------------------------------------------- */
 
@@ -60,8 +70,8 @@ int nssm_encoder_open(struct nssm_encoder **e, const struct nssm_codec_cfg *cfg,
 void nssm_encoder_close(struct nssm_encoder **e);
 /* Most tokens that one call below writes. */
 size_t nssm_encoder_max_tokens(const struct nssm_encoder *e);
-/* Starts a session with a label index; returns the number of tokens written to out. */
-size_t nssm_encoder_begin(struct nssm_encoder *e, uint16_t *out, uint32_t label_idx);
+/* Starts a session; returns the number of tokens written to out: those of nssm_codec_head. */
+size_t nssm_encoder_begin(struct nssm_encoder *e, uint16_t *out, uint32_t label_idx, const uint8_t *conditions);
 /* One packet; returns the tokens written, 0 if it is not taken; *reason says why (NSSM_PKT_OK when taken), *cut how many
  * header bytes did not fit into pkt_len. */
 size_t nssm_encoder_packet(struct nssm_encoder *e, uint16_t *out, const struct nssm_pkt *pkt, int *reason, uint32_t *cut);
@@ -100,7 +110,8 @@ struct nssm_decoder;
 int nssm_decoder_open(struct nssm_decoder **d, const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
 	enum nssm_fill fill, struct nssm_err *err);
 void nssm_decoder_close(struct nssm_decoder **d);
-/* Starts a session: filled payload comes from (seed, session, NSSM_RNG_PAYLOAD). The first token given then is the label. */
+/* Starts a session: filled payload comes from (seed, session, NSSM_RNG_PAYLOAD). The first token given then is the label. Condition
+ * bytes after it are passed over; where some are missing that is a REJECT. */
 void nssm_decoder_begin(struct nssm_decoder *d, uint64_t seed, uint64_t session);
 /* The token that ends the session may complete its last packet: then it gives PACKET or REJECT, and every later call END. */
 enum nssm_dec_event nssm_decoder_token(struct nssm_decoder *d, uint16_t token, struct nssm_frame *frame);

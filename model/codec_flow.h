@@ -3,6 +3,7 @@
  * Idea   : encoder and decoder keep the same state of the session (hosts, flows, what each end of a flow said last), so a packet is
  *          spelled as what that state does not foretell. Header compression does this (RFC 1144, RFC 5795).
  * Session: <|label|> [conditions] packet… <|endoftext|>
+ *          Conditions: none, or NSSM_N_CONDITIONS bytes in the order of conditions.h (the codec's configuration says which).
  * Packet : <|pkt|> then bytes. Each byte says which fields follow it; nothing is spelled that has only one legal value. A packet is
  *          over with its last byte: what follows is <|pkt|> or <|endoftext|>.
  *

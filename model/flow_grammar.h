@@ -33,10 +33,11 @@ struct flow_gram {
 	uint8_t field;    /* being spelled; F_N_FIELDS: between packets */
 	uint8_t step;     /* within it */
 	uint8_t kind, ver6, is_new, run, sacks, base, begun;
+	uint8_t conditions; /* bytes after the label that are still to come */
 };
 _Static_assert(sizeof(struct flow_gram) <= 64, "a lane's automaton");
 
-/* What the session's first packet may be spelled after: number of condition bytes. */
+/* Before the first packet; codec.c sets begun and conditions. */
 void flow_gram_begin(struct flow_gram *g);
 /* <|pkt|>. */
 void flow_gram_packet(struct flow_gram *g);

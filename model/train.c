@@ -90,11 +90,6 @@ static int source_view(const struct source *s, uint32_t session, struct view *ou
 
 /* --- the card of a training ------------------------------------------------------------------------------------ */
 
-static bool same_codec(const struct nssm_codec_cfg *a, const struct nssm_codec_cfg *b)
-{
-	return a->kind == b->kind && a->version == b->version && a->pkt_len == b->pkt_len && a->compat_paper == b->compat_paper;
-}
-
 static int codec_differs(const char *what, const struct nssm_codec_cfg *found, const struct nssm_codec_cfg *want,
 	struct nssm_err *err)
 {
@@ -115,7 +110,7 @@ int nssm_train_card(struct nssm_model_card *card, struct nssm_corpus *const *cor
 	*card = (struct nssm_model_card){.codec = *nssm_corpus_codec(corpora[0]), .vocab = *nssm_corpus_vocab(corpora[0])};
 	for (int i = 1; i < n; i++) {
 		const struct nssm_vocab *v = nssm_corpus_vocab(corpora[i]);
-		if (!same_codec(&card->codec, nssm_corpus_codec(corpora[i])))
+		if (!nssm_codec_cfg_same(&card->codec, nssm_corpus_codec(corpora[i])))
 			return codec_differs(paths[i], nssm_corpus_codec(corpora[i]), &card->codec, err);
 		for (uint32_t k = 0; k < v->n_labels; k++) {
 			int rc = nssm_vocab_add_label(&card->vocab, v->label[k].name, err);
@@ -213,7 +208,7 @@ int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg
 	if (rc == 0 && t->src.n_scored == 0)
 		rc = nssm_err_set(err, NSSM_EARG, "the corpus holds no session of two or more tokens: nothing to learn");
 	/* The same bytes mean something else in another codec: a loss over them would look like a figure and be none. */
-	if (rc == 0 && val != NULL && !same_codec(&card->codec, nssm_corpus_codec(val)))
+	if (rc == 0 && val != NULL && !nssm_codec_cfg_same(&card->codec, nssm_corpus_codec(val)))
 		rc = codec_differs("the validation corpus", nssm_corpus_codec(val), &card->codec, err);
 	if (rc == 0 && val != NULL)
 		rc = source_open(&t->val, &t->val_corpus, 1, &card->vocab, err);

@@ -419,7 +419,7 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 	struct open_session *o = &in->open[session - in->first_open];
 	struct nssm_label_stats *st = &in->stats[in->label_idx];
 	/* The label comes with the first packet that is taken, so that an empty session leaves nothing. */
-	size_t lead = o->info.n_packets == 0 ? nssm_encoder_begin(o->enc, in->tokens, in->label_idx) : 0;
+	size_t lead = o->info.n_packets == 0 ? nssm_encoder_begin(o->enc, in->tokens, in->label_idx, NULL) : 0;
 	int reason;
 	uint32_t cut;
 	size_t n = nssm_encoder_packet(o->enc, in->tokens + lead, pkt, &reason, &cut);

@@ -29,7 +29,7 @@ static uint16_t *tokens_of(const char *path, size_t *n_out, struct nssm_err *err
 	struct nssm_pkt pkt;
 	if (t == NULL)
 		return NULL;
-	n += nssm_encoder_begin(enc, t, 0);
+	n += nssm_encoder_begin(enc, t, 0, NULL);
 	while (n + 2 * most < room && nssm_capture_next(cap, &pkt, err) == 1) {
 		int reason;
 		uint32_t cut;

@@ -17,6 +17,9 @@ static const struct nssm_codec_cfg raw128 = {.kind = NSSM_CODEC_RAW, .version = 
 static const struct nssm_codec_cfg paper = {
         .kind = NSSM_CODEC_RAW, .version = 1, .pkt_len = 128, .compat_paper = true};
 
+static const struct nssm_codec_cfg conditioned = {
+        .kind = NSSM_CODEC_FLOW, .version = 1, .identity = NSSM_IDENTITY_KEEP, .conditions = NSSM_N_CONDITIONS};
+
 struct tokens {
 	uint16_t t[4096];
 	size_t n;
@@ -29,7 +32,7 @@ static size_t spell(uint16_t *out, const struct nssm_codec_cfg *cfg, const uint8
 	struct nssm_encoder *e;
 	struct nssm_err err;
 	assert_int_equal(nssm_encoder_open(&e, cfg, &vocab, &err), 0);
-	assert_int_equal(nssm_encoder_begin(e, out, 0), 1);
+	assert_int_equal(nssm_encoder_begin(e, out, 0, NULL), 1);
 	struct nssm_pkt pkt = {.data = frame, .caplen = n, .wirelen = n};
 	size_t k = nssm_encoder_packet(e, out, &pkt, reason, cut);
 	assert_true(k <= nssm_encoder_max_tokens(e));
@@ -101,7 +104,7 @@ static void paper_crash_is_counted(void **state)
 	int reason;
 	uint32_t cut;
 	assert_int_equal(nssm_encoder_open(&e, &paper, &vocab, NULL), 0);
-	nssm_encoder_begin(e, t, 1);
+	nssm_encoder_begin(e, t, 1, NULL);
 	uint8_t f[64];
 	memcpy(f, frame_vlan_udp, 64);
 	f[43] = 8; /* UDP with nothing in it */
@@ -109,7 +112,7 @@ static void paper_crash_is_counted(void **state)
 	assert_int_equal(nssm_encoder_packet(e, t, &pkt, &reason, &cut), 128);
 	assert_int_equal(nssm_encoder_n_beyond_paper(e), 1);
 	assert_int_equal(nssm_encoder_end(e, t), 0);
-	nssm_encoder_begin(e, t, 1);
+	nssm_encoder_begin(e, t, 1, NULL);
 	assert_int_equal(nssm_encoder_n_beyond_paper(e), 0);
 	nssm_encoder_close(&e);
 }
@@ -122,7 +125,7 @@ static void session(struct tokens *s, const struct nssm_codec_cfg *cfg)
 	const struct nssm_pkt pkts[3] = {{.data = frame_syn, .caplen = 74, .wirelen = 74},
 	        {.data = frame_vlan_udp, .caplen = 64, .wirelen = 64},
 	        {.data = frame_ip6_udp, .caplen = 86, .wirelen = 86}};
-	s->n = nssm_encoder_begin(e, s->t, 1);
+	s->n = nssm_encoder_begin(e, s->t, 1, NULL);
 	for (int i = 0; i < 3; i++) {
 		int reason;
 		uint32_t cut;
@@ -296,6 +299,10 @@ static void configuration_travels(void **state)
 	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":12,\"identity\":\"keep\"}", NSSM_ERANGE, "prefix 12"},
 	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"full\",\"prefix\":0,\"identity\":\"pool\"}", NSSM_ERANGE, "pool"},
 	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":0,\"identity\":\"mine\"}", NSSM_EFORMAT, "identity"},
+	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\",\"conditions\":3}", NSSM_ERANGE,
+	                "conditions 3"},
+	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\",\"conditions\":\"5\"}", NSSM_EFORMAT,
+	                "conditions"},
 	        {"{\"kind\":\"raw\",\"version\":2,\"pkt_len\":128}", NSSM_EUNSUP, "version"},
 	        {"{\"kind\":\"raw\",\"version\":1,\"pkt_len\":53}", NSSM_ERANGE, "pkt_len"},
 	        {"{\"kind\":\"raw\",\"version\":1,\"pkt_len\":257}", NSSM_ERANGE, "pkt_len"},
@@ -313,12 +320,117 @@ static void configuration_travels(void **state)
 		assert_non_null(strstr(err.msg, bad[i].word));
 		json_decref(j);
 	}
+	j = nssm_codec_cfg_to_json(&conditioned);
+	assert_int_equal(nssm_codec_cfg_from_json(&out, j, "x.json", &err), 0);
+	assert_true(nssm_codec_cfg_same(&conditioned, &out));
+	json_object_del(j, "conditions"); /* as written before there were any */
+	assert_int_equal(nssm_codec_cfg_from_json(&out, j, "x.json", &err), 0);
+	assert_int_equal(out.conditions, 0);
+	json_decref(j);
 	struct nssm_encoder *e;
+	in.conditions = NSSM_N_CONDITIONS;
+	assert_int_equal(nssm_encoder_open(&e, &in, &vocab, &err), NSSM_ERANGE);
+	in.conditions = 0;
 	in.pkt_len = 10;
 	assert_int_equal(nssm_encoder_open(&e, &in, &vocab, &err), NSSM_ERANGE);
 	assert_int_equal(nssm_codec_mask_bytes(&raw128), 0);
 	assert_false(nssm_codec_mask(NULL, &raw128, &vocab, NSSM_MASK_CLEAN, NULL));
 	assert_true(nssm_codec_pkt_closes(&raw128));
+}
+
+/* Condition bytes stand after the label, and the packets are those of a session without. */
+static void conditions_stand_after_the_label(void **state)
+{
+	static const uint8_t cond[NSSM_N_CONDITIONS] = {34, 1, 0, 255, 7};
+	struct nssm_codec_cfg plain = conditioned;
+	plain.conditions = 0;
+	assert_false(nssm_codec_cfg_same(&plain, &conditioned));
+	const struct nssm_pkt pkt = {.data = frame_syn, .caplen = 74, .wirelen = 74};
+	uint16_t with[600], without[600];
+	size_t n[2];
+	for (int i = 0; i < 2; i++) {
+		struct nssm_encoder *e;
+		uint16_t *t = i == 0 ? without : with;
+		int reason;
+		uint32_t cut;
+		assert_int_equal(nssm_encoder_open(&e, i == 0 ? &plain : &conditioned, &vocab, NULL), 0);
+		assert_int_equal(nssm_encoder_begin(e, t, 1, NULL), i == 0 ? 1 : 1 + NSSM_N_CONDITIONS);
+		for (int k = 1; i == 1 && k <= NSSM_N_CONDITIONS; k++)
+			assert_int_equal(t[k], vocab.byte_id[0]);
+		n[i] = nssm_encoder_begin(e, t, 1, cond);
+		n[i] += nssm_encoder_packet(e, t + n[i], &pkt, &reason, &cut);
+		n[i] += nssm_encoder_end(e, t + n[i]);
+		nssm_encoder_close(&e);
+	}
+	assert_int_equal(n[1], n[0] + NSSM_N_CONDITIONS);
+	assert_int_equal(with[0], without[0]);
+	for (int k = 0; k < NSSM_N_CONDITIONS; k++)
+		assert_int_equal(with[1 + k], vocab.byte_id[cond[k]]);
+	assert_memory_equal(with + 1 + NSSM_N_CONDITIONS, without + 1, (n[0] - 1) * sizeof *with);
+
+	struct nssm_decoder *d;
+	struct nssm_frame f;
+	assert_int_equal(nssm_decoder_open(&d, &conditioned, &vocab, NSSM_FILL_ZERO, NULL), 0);
+	for (int round = 0; round < 2; round++) {
+		nssm_decoder_begin(d, 1, 2);
+		int packets = 0;
+		for (size_t i = 0; i < n[1]; i++) {
+			enum nssm_dec_event ev = nssm_decoder_token(d, with[i], &f);
+			packets += ev == NSSM_DEC_PACKET;
+			assert_true(ev != NSSM_DEC_REJECT);
+			if (ev == NSSM_DEC_PACKET)
+				assert_memory_equal(f.data, frame_syn, 74);
+		}
+		assert_int_equal(packets, 1);
+	}
+	/* One is missing: that is said, and the packet is there all the same. One too many is no packet. */
+	nssm_decoder_begin(d, 1, 2);
+	for (int i = 0; i < NSSM_N_CONDITIONS; i++)
+		assert_int_equal(nssm_decoder_token(d, with[i], &f), NSSM_DEC_NONE);
+	assert_int_equal(nssm_decoder_token(d, vocab.pkt, &f), NSSM_DEC_REJECT);
+	assert_int_equal(f.reason, NSSM_PKT_SHORT);
+	assert_int_equal(f.at_token, 1 + NSSM_N_CONDITIONS);
+	for (size_t i = 2 + NSSM_N_CONDITIONS; i < n[1] - 1; i++)
+		assert_int_equal(nssm_decoder_token(d, with[i], &f), i + 2 == n[1] ? NSSM_DEC_PACKET : NSSM_DEC_NONE);
+	nssm_decoder_begin(d, 1, 2);
+	for (int i = 0; i <= NSSM_N_CONDITIONS; i++)
+		assert_int_equal(nssm_decoder_token(d, with[i], &f), NSSM_DEC_NONE);
+	assert_int_equal(nssm_decoder_token(d, with[1], &f), NSSM_DEC_REJECT);
+	assert_int_equal(f.reason, NSSM_PKT_BAD_TOKEN);
+	nssm_decoder_begin(d, 1, 2);
+	nssm_decoder_token(d, with[0], &f);
+	assert_int_equal(nssm_decoder_token(d, vocab.eot, &f), NSSM_DEC_REJECT);
+	nssm_decoder_begin(d, 1, 2);
+	nssm_decoder_token(d, with[0], &f);
+	assert_int_equal(nssm_decoder_flush(d, &f), NSSM_DEC_END);
+	nssm_decoder_close(&d);
+}
+
+static bool is_legal(const uint64_t *legal, uint16_t id)
+{
+	return (legal[id / 64] >> id % 64 & 1) != 0;
+}
+
+/* After the label bytes are legal, as many as there are conditions, and nothing else; then a packet or the end. */
+static void conditions_in_the_grammar(void **state)
+{
+	_Alignas(8) uint8_t lane[64] = {0};
+	assert_true(nssm_codec_mask_bytes(&conditioned) <= sizeof lane);
+	uint64_t legal[NSSM_MASK_WORDS];
+	for (int i = 0; i < 2 + NSSM_N_CONDITIONS; i++) {
+		assert_true(nssm_codec_mask(legal, &conditioned, &vocab, i % 2 == 0 ? NSSM_MASK_CLEAN : NSSM_MASK_FULL, lane));
+		bool at_label = i == 0, at_cond = i > 0 && i <= NSSM_N_CONDITIONS;
+		for (int b = 0; b < 256; b++)
+			assert_int_equal(is_legal(legal, vocab.byte_id[b]), at_cond);
+		assert_int_equal(is_legal(legal, vocab.label[1].id), at_label);
+		assert_int_equal(is_legal(legal, vocab.pkt), !at_label && !at_cond);
+		assert_int_equal(is_legal(legal, vocab.eot), !at_label && !at_cond);
+		nssm_codec_mask_next(&conditioned, &vocab, lane,
+		        at_label ? vocab.label[1].id : at_cond ? vocab.byte_id[37 * i] : vocab.pkt);
+	}
+	nssm_codec_mask(legal, &conditioned, &vocab, NSSM_MASK_CLEAN, lane);
+	assert_true(is_legal(legal, vocab.byte_id[0]));
+	assert_false(is_legal(legal, vocab.pkt));
 }
 
 static int setup(void **state)
@@ -338,6 +450,8 @@ int main(void)
 	        cmocka_unit_test(rejects_say_why),
 	        cmocka_unit_test(payload_is_filled_from_the_session),
 	        cmocka_unit_test(configuration_travels),
+	        cmocka_unit_test(conditions_stand_after_the_label),
+	        cmocka_unit_test(conditions_in_the_grammar),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);
 }

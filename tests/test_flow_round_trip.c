@@ -117,7 +117,7 @@ static void round_trip(const char *path, struct session *s, const struct nssm_co
 	}
 	size_t most = nssm_encoder_max_tokens(e), room = 0, at = 0;
 	uint16_t label;
-	nssm_encoder_begin(e, &label, 0);
+	nssm_encoder_begin(e, &label, 0, NULL);
 	double t0 = nssm_now_s();
 	for (size_t i = 0; i < s->n; i++) {
 		int reason;

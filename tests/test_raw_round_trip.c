@@ -66,7 +66,7 @@ static void file(const char *path, struct nssm_encoder *e, struct nssm_decoder *
 		struct nssm_hdrs h;
 		struct nssm_frame f;
 		sums.packets++;
-		size_t n = nssm_encoder_begin(e, t, 0);
+		size_t n = nssm_encoder_begin(e, t, 0, NULL);
 		n += nssm_encoder_packet(e, t + n, &pkt, &reason, &cut);
 		if (n == 1 || cut > 0 || nssm_pkt_parse(&h, pkt.data, pkt.caplen) != NSSM_PKT_OK)
 			continue;

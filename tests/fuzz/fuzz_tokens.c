@@ -66,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	require(frame != NULL && t != NULL);
 	memcpy(frame, data + 2, n);
 	struct nssm_pkt pkt = {.data = frame, .caplen = n, .wirelen = n};
-	size_t k = nssm_encoder_begin(e, t, 0);
+	size_t k = nssm_encoder_begin(e, t, 0, NULL);
 	for (int i = 0; i < 2; i++) {
 		int reason;
 		uint32_t cut;
