@@ -32,6 +32,7 @@ struct job {
 /* A session that still gets packets. */
 struct open_session {
 	struct nssm_encoder *enc;
+	struct nssm_meter *meter; /* NULL: the codec has no conditions */
 	struct nssm_session_info info;
 	uint64_t prev_ns;
 };
@@ -334,7 +335,19 @@ static int append(void *ctx, const uint16_t *tokens, size_t n, struct nssm_err *
 	return nssm_corpus_append(ctx, tokens, n, err);
 }
 
-/* One session open at a time goes straight into the corpus; many at once wait in the spool. */
+/* One session open at a time goes straight into the corpus; many at once wait in the spool, and so does one whose conditions stand
+ * before its packets and are known after them. */
+static bool needs_spool(const struct ingest *in)
+{
+	return in->cfg->session_split.kind == NSSM_SPLIT_CLIENT || in->cfg->codec.conditions > 0;
+}
+
+static void free_session(struct open_session *o)
+{
+	nssm_encoder_close(&o->enc);
+	nssm_meter_close(&o->meter);
+}
+
 static int put(struct ingest *in, uint32_t session, size_t n, struct nssm_err *err)
 {
 	if (in->spool != NULL)
@@ -356,14 +369,28 @@ static int open_sessions(struct ingest *in, uint32_t session, struct nssm_err *e
 		struct open_session *o = &in->open[in->n_open];
 		*o = (struct open_session){.info.label_idx = in->label_idx};
 		int rc = nssm_encoder_open(&o->enc, &in->cfg->codec, in->vocab, err);
-		if (rc != 0)
+		if (rc == 0 && in->cfg->codec.conditions > 0)
+			rc = nssm_meter_open(&o->meter, err);
+		if (rc != 0) {
+			free_session(o);
 			return rc;
+		}
 		in->n_open++;
 		if (in->spool != NULL &&
 		        (rc = nssm_spool_add(in->spool, in->first_open + in->n_open - 1, in->tokens, 0, err)))
 			return rc;
 	}
 	return 0;
+}
+
+static int put_conditions(struct ingest *in, const struct open_session *o, struct nssm_err *err)
+{
+	uint8_t step[NSSM_N_CONDITIONS];
+	struct nssm_measures m;
+	nssm_meter_read(o->meter, &m);
+	nssm_conditions_of(step, &m);
+	uint16_t head[NSSM_CODEC_HEAD_MAX];
+	return nssm_corpus_append(in->w, head, nssm_codec_head(head, &in->cfg->codec, in->vocab, in->label_idx, step), err);
 }
 
 static int close_session(struct ingest *in, uint32_t session, struct open_session *o, struct nssm_err *err)
@@ -374,6 +401,8 @@ static int close_session(struct ingest *in, uint32_t session, struct open_sessio
 		in->rep->n_empty_sessions++;
 	} else {
 		rc = put(in, session, nssm_encoder_end(o->enc, in->tokens), err);
+		if (rc == 0 && o->meter != NULL)
+			rc = put_conditions(in, o, err);
 		if (rc == 0 && in->spool != NULL)
 			rc = nssm_spool_drain(in->spool, session, append, in->w, err);
 		if (rc == 0)
@@ -388,7 +417,7 @@ static int close_session(struct ingest *in, uint32_t session, struct open_sessio
 		st->n_flows += o->info.n_flows;
 		st->n_tokens += o->info.n_tokens;
 	}
-	nssm_encoder_close(&o->enc);
+	free_session(o);
 	return rc;
 }
 
@@ -401,7 +430,7 @@ static int close_sessions(struct ingest *in, uint32_t n_done, struct nssm_err *e
 		if (rc == 0)
 			rc = close_session(in, in->first_open + i, &in->open[i], err);
 		else
-			nssm_encoder_close(&in->open[i].enc);
+			free_session(&in->open[i]);
 	}
 	if (n == 0)
 		return rc;
@@ -409,7 +438,7 @@ static int close_sessions(struct ingest *in, uint32_t n_done, struct nssm_err *e
 	in->first_open += n;
 	in->n_open -= n;
 	/* Sessions that follow one another: the one just begun has no packet yet. */
-	if (in->spool == NULL)
+	if (in->cfg->session_split.kind != NSSM_SPLIT_CLIENT)
 		nssm_flow_set_clear(&in->flows);
 	return rc;
 }
@@ -418,8 +447,10 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 {
 	struct open_session *o = &in->open[session - in->first_open];
 	struct nssm_label_stats *st = &in->stats[in->label_idx];
-	/* The label comes with the first packet that is taken, so that an empty session leaves nothing. */
+	/* The label comes with the first packet that is taken, so that an empty session leaves nothing; with conditions when it is over. */
 	size_t lead = o->info.n_packets == 0 ? nssm_encoder_begin(o->enc, in->tokens, in->label_idx, NULL) : 0;
+	if (o->meter != NULL)
+		lead = 0;
 	int reason;
 	uint32_t cut;
 	size_t n = nssm_encoder_packet(o->enc, in->tokens + lead, pkt, &reason, &cut);
@@ -430,6 +461,8 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 	if (o->info.n_packets == UINT32_MAX)
 		return nssm_err_set(err, NSSM_ERANGE,
 		        "a session of more than %u packets; --session-split makes smaller ones", UINT32_MAX);
+	if (o->meter != NULL)
+		nssm_meter_packet(o->meter, pkt);
 	st->n_cut += cut > 0;
 	if (o->info.n_packets == 0)
 		o->info.first_ns = pkt->ts_ns;
@@ -529,7 +562,7 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	in->first_open = in->n_open = 0;
 	nssm_flow_set_clear(&in->flows);
 	int rc = nssm_splitter_open(&in->splitter, &in->cfg->session_split, err);
-	if (rc == 0 && in->cfg->session_split.kind == NSSM_SPLIT_CLIENT)
+	if (rc == 0 && needs_spool(in))
 		rc = nssm_spool_open(&in->spool, in->cfg->out,
 		        in->cfg->spool_bytes ? in->cfg->spool_bytes : NSSM_SPOOL_BYTES, err);
 	if (rc == 0)
@@ -548,7 +581,7 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	if (in->spool != NULL)
 		rep->spilled_bytes += nssm_spool_spilled(in->spool);
 	for (uint32_t i = 0; i < in->n_open; i++)
-		nssm_encoder_close(&in->open[i].enc);
+		free_session(&in->open[i]);
 	in->n_open = 0;
 	nssm_spool_close(&in->spool);
 	nssm_splitter_close(&in->splitter);
@@ -588,7 +621,7 @@ static int run(struct ingest *in, struct nssm_err *err)
 		rc = nssm_encoder_open(&probe, &in->cfg->codec, in->vocab, err);
 	if (rc != 0)
 		return rc;
-	in->tokens = calloc(2 * nssm_encoder_max_tokens(probe) + 2, sizeof *in->tokens);
+	in->tokens = calloc(2 * nssm_encoder_max_tokens(probe) + NSSM_CODEC_HEAD_MAX + 1, sizeof *in->tokens);
 	nssm_encoder_close(&probe);
 	if (in->tokens == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a packet's tokens");

@@ -1,7 +1,9 @@
 /* ingest — captures to a corpus: finds files and their labels, cuts sessions, encodes, counts.
  * Memory : one row a session; one row a flow of the sessions that are open; with session split `client`, where many sessions
- *          are open at once, their tokens up to NSSM_SPOOL_BYTES, beyond that in an unlinked temporary file beside the
- *          corpus. Never a capture, never all tokens.
+ *          are open at once, and with conditions, which stand before a session's packets and are known after them, their tokens
+ *          up to NSSM_SPOOL_BYTES, beyond that in an unlinked temporary file beside the corpus. Never a capture, never all
+ *          tokens.
+ * Codec  : with conditions each session is measured (conditions.h), of the packets that the codec takes.
  * Broken : a capture that ends in an error gives what came before it; the error is reported and counted, and the run goes on;
  *          strict: it ends the run, and nothing is written.
  * Paper  : sessions on which the published preprocessor fails (one packet; an empty UDP payload) are taken by its rule and

@@ -15,6 +15,7 @@
 #include "base/philox.h"
 #include "capture_build.h"
 #include "frames.h"
+#include "model/codec_flow.h"
 #include "model/corpus.h"
 #include "replay/flowset.h"
 #include "replay/ingest.h"
@@ -348,6 +349,49 @@ static void gaps_cut(void **state)
 	nssm_corpus_close(&c);
 }
 
+/* However sessions are cut: each is measured by itself, its steps stand behind the label, and the packets are spelled as without. */
+static void sessions_are_measured(void **state)
+{
+	static const char *const split[] = {"file", "gap=10s", "client", "client"};
+	static const uint32_t n_sessions[] = {2, 4, 9, 9};
+	mkdir(scratch("cond"), 0755);
+	for (int k = 0; k < 4; k++) {
+		const char *in[] = {scratch("gaps.pcap"), scratch("many.pcap")};
+		struct nssm_ingest_cfg cfg = config(in, 2);
+		cfg.label = "any";
+		cfg.codec = (struct nssm_codec_cfg){.kind = NSSM_CODEC_FLOW, .version = NSSM_FLOW_VERSION};
+		cfg.spool_bytes = k == 3 ? 1 : 0;
+		assert_int_equal(nssm_split_parse(&cfg.session_split, split[k], &err), 0);
+		cfg.out = scratch("cond/without.nssm");
+		struct nssm_corpus *without = run(&cfg), *with;
+		cfg.out = scratch("cond/with.nssm");
+		cfg.codec.conditions = NSSM_N_CONDITIONS;
+		with = run(&cfg);
+		assert_int_equal(rep.spilled_bytes > 0, k == 3);
+		assert_int_equal(files_in(scratch("cond")), 4);
+		assert_int_equal(nssm_corpus_codec(with)->conditions, NSSM_N_CONDITIONS);
+		assert_int_equal(nssm_corpus_n_sessions(with), n_sessions[k]);
+		const struct nssm_vocab *v = nssm_corpus_vocab(with);
+		for (uint32_t i = 0; i < n_sessions[k]; i++) {
+			const struct nssm_session_info *info = nssm_corpus_session(with, i);
+			const uint16_t *t = nssm_corpus_tokens(with, i), *u = nssm_corpus_tokens(without, i);
+			assert_int_equal(info->n_tokens, nssm_corpus_session(without, i)->n_tokens + NSSM_N_CONDITIONS);
+			assert_int_equal(info->n_flows, nssm_corpus_session(without, i)->n_flows);
+			assert_int_equal(t[0], u[0]);
+			assert_memory_equal(t + 1 + NSSM_N_CONDITIONS, u + 1, (info->n_tokens - 1 - NSSM_N_CONDITIONS) * sizeof *t);
+			assert_int_equal(v->value[t[1 + NSSM_COND_PACKETS]], nssm_condition_step(NSSM_COND_PACKETS, info->n_packets));
+		}
+		/* SYNs at 10, 11 and 9 s: 1,776 bit/s in a second. One at 90 s: no time, so no throughput. */
+		static const uint8_t first[NSSM_N_CONDITIONS] = {0, 0, 23, 41, 4}, third[NSSM_N_CONDITIONS] = {0, 0, 0, 1, 1};
+		for (int c = 0; k == 1 && c < NSSM_N_CONDITIONS; c++) {
+			assert_int_equal(v->value[nssm_corpus_tokens(with, 0)[1 + c]], first[c]);
+			assert_int_equal(v->value[nssm_corpus_tokens(with, 2)[1 + c]], third[c]);
+		}
+		nssm_corpus_close(&with);
+		nssm_corpus_close(&without);
+	}
+}
+
 static void broken_captures_give_what_they_have(void **state)
 {
 	struct build b;
@@ -466,6 +510,7 @@ int main(void)
 	        cmocka_unit_test(bad_labels_are_told),
 	        cmocka_unit_test(clients_are_spooled),
 	        cmocka_unit_test(gaps_cut),
+	        cmocka_unit_test(sessions_are_measured),
 	        cmocka_unit_test(broken_captures_give_what_they_have),
 	        cmocka_unit_test(a_stop_writes_nothing),
 	        cmocka_unit_test(paper_is_counted),
