@@ -82,7 +82,7 @@ static int report(const struct nssm_ingest_report *r, const char *out, double se
 static int codec(struct nssm_codec_cfg *c, const struct nssm_conf *conf, struct nssm_err *err)
 {
 	static const enum nssm_key_id of_raw[] = {NSSM_K_PKT_LEN, NSSM_K_COMPAT},
-	                           of_flow[] = {NSSM_K_KEPT_PAYLOAD, NSSM_K_PREFIX, NSSM_K_IDENTITY};
+	                           of_flow[] = {NSSM_K_KEPT_PAYLOAD, NSSM_K_PREFIX, NSSM_K_IDENTITY, NSSM_K_CONDITIONS};
 	*c = (struct nssm_codec_cfg){
 	        .kind = (enum nssm_codec_kind)nssm_codec_kind_find(nssm_conf_str(conf, NSSM_K_CODEC)), .version = 1};
 	bool raw = c->kind == NSSM_CODEC_RAW;
@@ -101,6 +101,7 @@ static int codec(struct nssm_codec_cfg *c, const struct nssm_conf *conf, struct 
 		c->payload = (enum nssm_payload)nssm_payload_find(nssm_conf_str(conf, NSSM_K_KEPT_PAYLOAD));
 		c->prefix = c->payload == NSSM_PAYLOAD_PREFIX ? (uint32_t)nssm_conf_int(conf, NSSM_K_PREFIX) : 0;
 		c->identity = (enum nssm_identity)nssm_identity_find(nssm_conf_str(conf, NSSM_K_IDENTITY));
+		c->conditions = nssm_conf_bool(conf, NSSM_K_CONDITIONS) ? NSSM_N_CONDITIONS : 0;
 	}
 	return nssm_codec_cfg_check(c, "prepare", err);
 }
