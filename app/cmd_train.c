@@ -117,6 +117,7 @@ static int open_trainer(struct run *r, struct nssm_err *err)
 		.seed = (uint64_t)opt_int(r, NSSM_K_SEED), .lr = opt_float(r, NSSM_K_LR), .lr_min = opt_float(r, NSSM_K_LR_MIN),
 		.weight_decay = opt_float(r, NSSM_K_WEIGHT_DECAY), .beta1 = opt_float(r, NSSM_K_BETA1),
 		.beta2 = opt_float(r, NSSM_K_BETA2), .adam_eps = opt_float(r, NSSM_K_ADAM_EPS), .clip = opt_float(r, NSSM_K_CLIP),
+		.condition_dropout = opt_float(r, NSSM_K_CONDITION_DROPOUT),
 		.val_tokens = (uint64_t)opt_int(r, NSSM_K_VAL_TOKENS), .dtype = dtype_of(nssm_conf_str(r->conf, NSSM_K_DTYPE))};
 	if (cfg.lr_min > cfg.lr)
 		cfg.lr_min = cfg.lr;

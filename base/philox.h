@@ -17,6 +17,7 @@ enum nssm_purpose {
 	NSSM_RNG_LABEL = 6,   /* which label a session has */
 	NSSM_RNG_INIT = 7,    /* initial weights; session = tensor index */
 	NSSM_RNG_ORDER = 8,   /* order of the training sessions; session = epoch */
+	NSSM_RNG_CONDITION = 10, /* which conditions training hides; session = epoch << 32 | training session */
 	NSSM_RNG_IDENTITY = 9, /* initial sequence numbers and timestamps that no token says */
 };
 

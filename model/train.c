@@ -44,10 +44,11 @@ void nssm_train_id_map(uint16_t map[NSSM_VOCAB_MAX], const struct nssm_vocab *fr
 	}
 }
 
-static int source_open(struct source *s, struct nssm_corpus *const *corpora, int n, const struct nssm_vocab *v,
+static int source_open(struct source *s, struct nssm_corpus *const *corpora, int n, const struct nssm_model_card *card,
 	struct nssm_err *err)
 {
-	*s = (struct source){.corpus = corpora, .n_corpora = n};
+	*s = (struct source){.corpus = corpora, .n_corpora = n, .n_conditions = card->codec.conditions,
+		.unknown = card->vocab.byte_id[0]};
 	s->first = calloc((size_t)n + 1, sizeof *s->first);
 	s->map = calloc((size_t)n * NSSM_VOCAB_MAX, sizeof *s->map);
 	if (s->first == NULL || s->map == NULL) {
@@ -60,11 +61,11 @@ static int source_open(struct source *s, struct nssm_corpus *const *corpora, int
 			source_close(s);
 			return nssm_err_set(err, NSSM_ERANGE, "more than %" PRIu32 " sessions in all corpora", UINT32_MAX);
 		}
-		nssm_train_id_map(s->map + (size_t)i * NSSM_VOCAB_MAX, nssm_corpus_vocab(corpora[i]), v);
+		nssm_train_id_map(s->map + (size_t)i * NSSM_VOCAB_MAX, nssm_corpus_vocab(corpora[i]), &card->vocab);
 		s->first[i + 1] = s->first[i] + k;
 		for (uint32_t j = 0; j < k; j++) {
 			uint64_t nt = nssm_corpus_session(corpora[i], j)->n_tokens;
-			s->n_scored += nt > 0 ? nt - 1 : 0;
+			s->n_scored += nt > s->n_conditions ? nt - 1 - s->n_conditions : 0;
 		}
 	}
 	s->n_sessions = s->first[n];
@@ -74,6 +75,9 @@ static int source_open(struct source *s, struct nssm_corpus *const *corpora, int
 struct view {
 	const uint16_t *tok, *map;
 	uint64_t n;
+	uint32_t n_conditions;
+	uint16_t unknown;
+	unsigned hidden; /* bit i: condition i reads as unknown */
 };
 
 static int source_view(const struct source *s, uint32_t session, struct view *out, struct nssm_err *err)
@@ -84,7 +88,7 @@ static int source_view(const struct source *s, uint32_t session, struct view *ou
 	uint32_t j = session - s->first[i];
 	int rc = nssm_corpus_check_session(s->corpus[i], j, err);
 	*out = (struct view){.tok = nssm_corpus_tokens(s->corpus[i], j), .map = s->map + (size_t)i * NSSM_VOCAB_MAX,
-		.n = nssm_corpus_session(s->corpus[i], j)->n_tokens};
+		.n = nssm_corpus_session(s->corpus[i], j)->n_tokens, .n_conditions = s->n_conditions, .unknown = s->unknown};
 	return rc;
 }
 
@@ -204,14 +208,14 @@ int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg
 	t->team = team;
 	t->val_corpus = val;
 	t->n_params = nssm_mamba2_param_floats(&card->cfg);
-	int rc = source_open(&t->src, corpora, n_corpora, &card->vocab, err);
+	int rc = source_open(&t->src, corpora, n_corpora, card, err);
 	if (rc == 0 && t->src.n_scored == 0)
 		rc = nssm_err_set(err, NSSM_EARG, "the corpus holds no session of two or more tokens: nothing to learn");
 	/* The same bytes mean something else in another codec: a loss over them would look like a figure and be none. */
 	if (rc == 0 && val != NULL && !nssm_codec_cfg_same(&card->codec, nssm_corpus_codec(val)))
 		rc = codec_differs("the validation corpus", nssm_corpus_codec(val), &card->codec, err);
 	if (rc == 0 && val != NULL)
-		rc = source_open(&t->val, &t->val_corpus, 1, &card->vocab, err);
+		rc = source_open(&t->val, &t->val_corpus, 1, card, err);
 	if (rc == 0)
 		rc = nssm_mamba2_open(&t->model, &card->cfg, kern, true, err);
 	if (rc == 0)
@@ -321,8 +325,9 @@ static int fill_session(uint16_t *token, int32_t *target, uint8_t *reset, int at
 		if (now == NO_ID || next == NO_ID)
 			return nssm_err_set(err, NSSM_EFORMAT, "a session's token %" PRIu64 " is id %u of its corpus's tokenizer: no byte, "
 				"special token or label that this training knows", *off + (now != NO_ID), v->tok[*off + (now != NO_ID)]);
-		token[at] = now;
-		target[at] = next;
+		bool told = *off >= 1 && *off <= v->n_conditions;
+		token[at] = told && (v->hidden >> (*off - 1) & 1) != 0 ? v->unknown : now;
+		target[at] = *off < v->n_conditions ? -1 : next;
 		reset[at] = *off == 0;
 	}
 	return at;
@@ -349,6 +354,22 @@ static int fill_padding(const struct nssm_trainer *t, uint16_t *token, int32_t *
 	return at;
 }
 
+/* Which conditions of a session are hidden, whenever it is asked. Of `most` of the sessions most are, of the others few; the mean
+ * is p: p·(HIDE_MOST + (1 − HIDE_MOST)·p) + (1 − p)·(1 − HIDE_MOST)·p. */
+#define HIDE_MOST 0.8
+static unsigned hidden_conditions(const struct nssm_trainer *t, const struct lane *ln)
+{
+	double p = (double)t->cfg.condition_dropout;
+	struct nssm_rng rng;
+	nssm_rng_init(&rng, t->cfg.seed, ln->epoch << 32 | (uint64_t)ln->session, NSSM_RNG_CONDITION);
+	bool most = nssm_rng_unit(&rng) < p;
+	double share = (most ? HIDE_MOST : 0) + (1 - HIDE_MOST) * p;
+	unsigned hidden = 0;
+	for (uint32_t i = 0; i < t->src.n_conditions; i++)
+		hidden |= (unsigned)(nssm_rng_unit(&rng) < share) << i;
+	return hidden;
+}
+
 static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 {
 	int T = t->cfg.seq_tokens;
@@ -363,6 +384,8 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 				int rc = source_view(&t->src, (uint32_t)ln->session, &v, err);
 				if (rc != 0)
 					return rc;
+				if (ln->off <= v.n_conditions)
+					v.hidden = hidden_conditions(t, ln);
 				at = fill_session(token, target, reset, at, T, &v, &ln->off, err);
 				if (at < 0)
 					return at;
@@ -374,6 +397,7 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 				continue;
 			}
 			*ln = (struct lane){.session = next_session(t)};
+			ln->epoch = t->epoch; /* which next_session may have moved on */
 		}
 	}
 	return 0;
@@ -542,7 +566,7 @@ static int val_next(struct nssm_trainer *t, struct val_walk *w, struct lane *ln,
 			return rc;
 		bool known = v.n == 0 || v.map[v.tok[0]] != NO_ID;
 		t->val_unknown += !known;
-		if (known && v.n > 1) {
+		if (known && v.n > 1 + v.n_conditions) {
 			*ln = (struct lane){.session = t->val_order[w->next - 1]};
 			return 1;
 		}

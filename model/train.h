@@ -3,6 +3,10 @@
  * Data  : B lanes; each takes sessions from a shuffled order (a new permutation an epoch) and walks through them in pieces of
  *         seq_tokens, the scan state handed from piece to piece (truncated backpropagation), so no token is left out.
  *         A session of n tokens gives n−1 predictions. A lane starts its next session in the same piece.
+ *         Conditions (codec.h) are told, not predicted: they score nothing. Each is hidden (0, unknown) with the probability
+ *         condition_dropout, and not independently: a session where most are hidden is drawn with that probability first, so that
+ *         one condition alone, and none, are seen often enough to be asked for. Drawn from (seed, epoch, session); validation hides
+ *         none.
  * Step  : grad_accum pieces, mean loss over all scored tokens, global norm clipped, AdamW (decay on matrices only), learning
  *         rate warmed up linearly, then cosine to lr_min.
  * Resume: a checkpoint taken after step k continues with the losses the uninterrupted run would have had, bit for bit, with
@@ -26,6 +30,7 @@ struct nssm_train_cfg {
 	int64_t warmup;
 	uint64_t seed;
 	float lr, lr_min, weight_decay, beta1, beta2, adam_eps, clip;
+	float condition_dropout; /* 0..1 */
 	uint64_t val_tokens; /* a validation; 0: all */
 	enum nssm_dtype dtype;
 };

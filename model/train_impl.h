@@ -4,10 +4,10 @@
 
 #include "model/train.h"
 
-/* Where a lane is: session (index over all corpora, or -1: none yet) and the next token to feed. */
+/* Where a lane is: session (index over all corpora, or -1: none yet), the next token to feed, and the epoch that it began in. */
 struct lane {
 	int64_t session;
-	uint64_t off;
+	uint64_t off, epoch;
 };
 
 /* The sessions of some corpora as one list, with the id maps into the card's vocabulary. */
@@ -18,6 +18,8 @@ struct source {
 	uint32_t *first;      /* [n_corpora+1] */
 	uint16_t *map;        /* [n_corpora][NSSM_VOCAB_MAX] */
 	uint64_t n_scored;
+	uint32_t n_conditions; /* tokens behind a session's label */
+	uint16_t unknown;      /* byte 0 */
 };
 
 struct nssm_trainer {

@@ -51,6 +51,8 @@ static json_t *plan_json(const struct nssm_trainer *t)
 		{"train.clip", (double)c->clip}};
 	for (size_t i = 0; i < sizeof row / sizeof *row; i++)
 		json_object_set_new(p, row[i].key, num(row[i].v));
+	if (t->card.codec.conditions > 0)
+		json_object_set_new(p, "train.condition_dropout", num((double)c->condition_dropout));
 	snprintf(val, sizeof val, "%" PRIu64, c->seed);
 	json_object_set_new(p, "train.seed", json_string(val));
 	return p;
@@ -60,7 +62,8 @@ static json_t *progress_json(const struct nssm_trainer *t)
 {
 	json_t *lanes = json_array();
 	for (int b = 0; b < t->cfg.batch; b++)
-		json_array_append_new(lanes, json_pack("[I,I]", (json_int_t)t->lane[b].session, (json_int_t)t->lane[b].off));
+		json_array_append_new(lanes, json_pack("[I,I,I]", (json_int_t)t->lane[b].session, (json_int_t)t->lane[b].off,
+			(json_int_t)t->lane[b].epoch));
 	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:o,s:o,s:o,s:o}", "step", (json_int_t)t->step, "tokens", (json_int_t)t->tokens,
 		"sessions_started", (json_int_t)t->started, "epoch", (json_int_t)t->epoch, "order_pos", (json_int_t)t->order_pos,
 		"bad_steps", (json_int_t)t->bad_steps, "loss_smoothed", hex(t->ema), "loss_smoothed_best", hex(t->best_ema),
@@ -149,12 +152,14 @@ static int take_lanes(struct nssm_trainer *t, const json_t *lanes, const char *d
 	if (!json_is_array(lanes) || json_array_size(lanes) != (size_t)t->cfg.batch)
 		return nssm_err_set(err, NSSM_EFORMAT, "%s/training.json: progress.lanes: expected %d lanes", dir, t->cfg.batch);
 	for (int b = 0; b < t->cfg.batch; b++) {
-		const json_t *e = json_array_get(lanes, (size_t)b), *s = json_array_get(e, 0), *o = json_array_get(e, 1);
+		const json_t *e = json_array_get(lanes, (size_t)b), *s = json_array_get(e, 0), *o = json_array_get(e, 1), *k = json_array_get(e, 2);
 		if (!json_is_integer(s) || !json_is_integer(o) || json_integer_value(s) < -1 ||
-			json_integer_value(s) >= (json_int_t)t->src.n_sessions || json_integer_value(o) < 0)
-			return nssm_err_set(err, NSSM_EFORMAT, "%s/training.json: progress.lanes[%d]: expected [session, offset] in the "
-				"corpus", dir, b);
-		t->lane[b] = (struct lane){.session = json_integer_value(s), .off = (uint64_t)json_integer_value(o)};
+			json_integer_value(s) >= (json_int_t)t->src.n_sessions || json_integer_value(o) < 0 ||
+			(k != NULL && (!json_is_integer(k) || json_integer_value(k) < 0)))
+			return nssm_err_set(err, NSSM_EFORMAT, "%s/training.json: progress.lanes[%d]: expected [session, offset, epoch] in "
+				"the corpus", dir, b);
+		t->lane[b] = (struct lane){.session = json_integer_value(s), .off = (uint64_t)json_integer_value(o),
+			.epoch = (uint64_t)json_integer_value(k)}; /* not there: from before there were conditions, which need it */
 	}
 	return 0;
 }

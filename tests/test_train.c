@@ -511,6 +511,109 @@ static void test_another_codec_is_refused(void **unused)
 	rig_close(&r);
 }
 
+/* Sessions of n bytes that only the first condition foretells: one of eight. */
+static void make_conditioned(const char *name, int n_sessions, int n_bytes, uint64_t seed)
+{
+	char path[128];
+	struct nssm_codec_cfg codec = {.kind = NSSM_CODEC_FLOW, .version = 1, .conditions = NSSM_N_CONDITIONS};
+	struct nssm_vocab *v = calloc(1, sizeof *v);
+	struct nssm_label_stats stats = {.n_sessions = (uint64_t)n_sessions};
+	struct nssm_corpus_writer *w;
+	struct nssm_rng rng;
+	nssm_rng_init(&rng, seed, 0, 99);
+	nssm_vocab_init(v);
+	assert_int_equal(nssm_vocab_add_label(v, "a", NULL), 0);
+	assert_int_equal(nssm_corpus_create(&w, in_dir(path, name), &codec, NULL), 0);
+	for (int s = 0; s < n_sessions; s++) {
+		uint8_t cond[NSSM_N_CONDITIONS];
+		uint16_t t[NSSM_CODEC_HEAD_MAX + 64];
+		for (int i = 0; i < NSSM_N_CONDITIONS; i++)
+			cond[i] = (uint8_t)(1 + nssm_rng_below(&rng, 8));
+		size_t n = nssm_codec_head(t, &codec, v, 0, cond);
+		for (int i = 0; i < n_bytes; i++)
+			t[n++] = v->byte_id[100 + cond[0]];
+		t[n++] = v->eot;
+		assert_int_equal(nssm_corpus_append(w, t, n, NULL), 0);
+		struct nssm_session_info info = {.n_packets = 1, .n_flows = 1};
+		assert_int_equal(nssm_corpus_end_session(w, &info, NULL), 0);
+		stats.n_tokens += n;
+	}
+	assert_int_equal(nssm_corpus_commit(&w, v, &stats, NULL, NULL), 0);
+	free(v);
+}
+
+/* Conditions are told and not predicted; hidden in as many sessions as asked; validation sees them all. */
+static void test_conditions_are_hidden_now_and_then(void **unused)
+{
+	enum { STEPS = 300, LAST = 100 };
+	static const struct {
+		float dropout;
+		double lo, hi; /* of ln 8 / 2, all that the condition tells */
+	} row[] = {{0, 0, 0.15}, {0.3f, 0.2, 0.45}, {1, 0.95, 1.3}};
+	make_conditioned("cond.nssm", 64, 1, 5);
+	for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+		struct nssm_train_cfg cfg = base_cfg;
+		cfg.steps = STEPS;
+		cfg.lr = 2e-2f;
+		cfg.condition_dropout = row[k].dropout;
+		struct rig r;
+		rig_open(&r, &cfg, "cond.nssm", "cond.nssm", 1);
+		assert_int_equal(nssm_trainer_epoch_tokens(r.t), 2 * 64);
+		double loss = 0, val;
+		uint64_t n;
+		for (int i = 0; i < STEPS; i++) {
+			double l = must_step(&r).loss;
+			loss += i >= STEPS - LAST ? l / LAST / (log(8) / 2) : 0;
+		}
+		if (!(loss >= row[k].lo && loss <= row[k].hi))
+			fail_msg("dropout %g: loss %g of what the condition tells; expected %g..%g", (double)row[k].dropout, loss, row[k].lo,
+				row[k].hi);
+		assert_int_equal(nssm_trainer_validate(r.t, &val, &n, NULL), 0);
+		assert_int_equal(n, 2 * 64);
+		assert_true(k == 2 ? val > 0.8 * log(8) / 2 : val < 0.15 * log(8) / 2);
+		rig_close(&r);
+	}
+}
+
+/* What is hidden hangs on the session and the epoch that it began in, not on where a run was taken up. */
+static void test_hidden_conditions_resume(void **unused)
+{
+	enum { STEPS = 12 };
+	char ckpt[128];
+	make_conditioned("cond.nssm", 4, 34, 6);
+	struct nssm_train_cfg cfg = base_cfg;
+	cfg.seq_tokens = 61; /* of sessions of 40: 40 + 21, 19 + 40 + 2: a piece ends between conditions */
+	cfg.grad_accum = 1;
+	cfg.condition_dropout = 0.5f;
+	double want[STEPS];
+	struct rig r;
+	rig_open(&r, &cfg, "cond.nssm", NULL, 1);
+	for (int i = 0; i < STEPS; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "cond%d", i);
+		assert_int_equal(nssm_trainer_save(r.t, in_dir(ckpt, name), NULL, NULL), 0);
+		want[i] = must_step(&r).loss;
+	}
+	rig_close(&r);
+	for (int from = 1; from < STEPS; from++) {
+		char name[16];
+		struct nssm_err err = {0};
+		snprintf(name, sizeof name, "cond%d", from);
+		rig_open(&r, &cfg, "cond.nssm", NULL, 1);
+		if (nssm_trainer_resume(r.t, in_dir(ckpt, name), NULL, &err) != 0)
+			fail_msg("%s", err.msg);
+		for (int i = from; i < STEPS; i++)
+			assert_true(must_step(&r).loss == want[i]);
+		rig_close(&r);
+	}
+	cfg.condition_dropout = 0.4f;
+	struct nssm_err err = {0};
+	rig_open(&r, &cfg, "cond.nssm", NULL, 1);
+	assert_int_equal(nssm_trainer_resume(r.t, ckpt, NULL, &err), NSSM_EARG);
+	assert_non_null(strstr(err.msg, "condition_dropout"));
+	rig_close(&r);
+}
+
 /* A label that training lacks, in the middle of a session where no label belongs. */
 static void test_unknown_tokens_are_an_error(void **unused)
 {
@@ -622,6 +725,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_learns),
 		cmocka_unit_test(test_resume_gives_the_same_bits),
+		cmocka_unit_test(test_conditions_are_hidden_now_and_then),
+		cmocka_unit_test(test_hidden_conditions_resume),
 		cmocka_unit_test(test_measuring_and_validating_move_nothing),
 		cmocka_unit_test(test_another_plan_is_refused),
 		cmocka_unit_test(test_seeds_are_told_apart),
