@@ -69,7 +69,7 @@ struct lane {
 	uint64_t session, start_ns;
 	uint32_t label_idx, seq;
 	uint64_t n_tokens, n_pkt; /* of the session so far, prompt included */
-	size_t fed;               /* prompt tokens that the model has seen */
+	size_t fed;               /* tokens of the head that the model has seen or is fed next */
 	uint16_t next;            /* what the model is fed next */
 	uint32_t n_buf, n_buf_pkt;
 	int n_recent;
@@ -96,7 +96,8 @@ struct run {
 	pthread_mutex_t lock; /* all below */
 	uint64_t next, end, prev_start_ns;
 	uint64_t n_done;
-	uint16_t *head; /* [1 + n_prompt] first block: label, prompt */
+	uint16_t *head; /* [n_head] first block: label, conditions, prompt; the label is each session's */
+	size_t n_head;
 	struct nssm_err err;
 };
 
@@ -207,15 +208,15 @@ static bool begin(struct run *r, struct lane *l)
 	const struct nssm_token_block b = {.session = idx,
 	        .label_idx = l->label_idx,
 	        .start_ns = l->start_ns,
-	        .n_tokens = 1 + (uint32_t)cfg->n_prompt,
+	        .n_tokens = (uint32_t)r->n_head,
 	        .token = r->head};
 	emit_locked(r, &b);
 	pthread_mutex_unlock(&r->lock);
 
 	l->seq = 1;
-	l->n_tokens = 1 + cfg->n_prompt;
+	l->n_tokens = r->n_head;
 	l->n_pkt = r->prompt_pkt;
-	l->fed = 0;
+	l->fed = 1;
 	l->next = label;
 	l->n_buf = l->n_buf_pkt = 0;
 	l->n_recent = 0;
@@ -224,8 +225,8 @@ static bool begin(struct run *r, struct lane *l)
 	if (r->mask_bytes > 0)
 		memset(l->mask, 0, r->mask_bytes);
 	remember(r, l, label);
-	for (size_t i = 0; i < cfg->n_prompt; i++)
-		remember(r, l, cfg->prompt[i]);
+	for (size_t i = 1; i < r->n_head; i++)
+		remember(r, l, r->head[i]);
 	return true;
 }
 
@@ -254,8 +255,8 @@ static enum nssm_end_reason take(const struct run *r, struct lane *l, uint16_t t
 static void advance(struct worker *w, struct lane *l, float *logits)
 {
 	struct run *r = w->run;
-	if (l->fed < r->cfg->n_prompt) {
-		l->next = r->cfg->prompt[l->fed++];
+	if (l->fed < r->n_head) {
+		l->next = r->head[l->fed++];
 		return;
 	}
 	/* A NaN in the residual stream reaches every logit, so one tells. */
@@ -444,7 +445,7 @@ static size_t lay_out(
 {
 	struct cut c = {.base = base};
 	struct worker *ws = cut(&c, (size_t)n_threads, sizeof *ws);
-	r->head = cut(&c, 1 + r->cfg->n_prompt, sizeof *r->head);
+	r->head = cut(&c, NSSM_CODEC_HEAD_MAX + r->cfg->n_prompt, sizeof *r->head);
 	for (int t = 0; t < n_threads; t++)
 		cut_worker(&c, r, base == NULL ? NULL : &ws[t], share(n_lanes, t, n_threads),
 		        share(n_parked, t, n_threads));
@@ -470,10 +471,11 @@ static int check(struct run *r, struct nssm_err *err)
 		assert(cfg->prompt[i] < v->n_tokens);
 		r->prompt_pkt += cfg->prompt[i] == v->pkt;
 	}
-	if (cfg->n_prompt > UINT32_MAX / 2 || (cfg->max_tokens > 0 && cfg->n_prompt + 1 >= cfg->max_tokens))
+	r->n_head = 1 + r->card->codec.conditions + cfg->n_prompt;
+	if (cfg->n_prompt > UINT32_MAX / 2 || (cfg->max_tokens > 0 && r->n_head >= cfg->max_tokens))
 		return nssm_err_set(err, NSSM_EARG,
-		        "label and prompt are %zu tokens; a session may have %llu", cfg->n_prompt + 1,
-		        (unsigned long long)cfg->max_tokens);
+		        "label%s and prompt are %zu tokens; a session may have %llu",
+		        r->card->codec.conditions > 0 ? ", conditions" : "", r->n_head, (unsigned long long)cfg->max_tokens);
 	bool in_packet = r->pkt_closes && cfg->n_prompt > 0 && cfg->prompt[cfg->n_prompt - 1] != v->pkt;
 	uint64_t has = r->prompt_pkt + in_packet;
 	if (cfg->max_packets > 0 &&
@@ -516,8 +518,9 @@ int nssm_generator_run(const struct nssm_generator_cfg *cfg, const struct nssm_m
 		return nssm_err_set(
 		        err, NSSM_ENOMEM, "%d lanes need %zu bytes: no memory", n_lanes + n_parked, bytes);
 	lay_out(block, &r, &w, n_threads, n_lanes, n_parked);
+	size_t n_before = nssm_codec_head(r.head, &card->codec, &card->vocab, cfg->label_idx[0], cfg->conditions);
 	if (cfg->n_prompt > 0)
-		memcpy(r.head + 1, cfg->prompt, cfg->n_prompt * sizeof *cfg->prompt);
+		memcpy(r.head + n_before, cfg->prompt, cfg->n_prompt * sizeof *cfg->prompt);
 	pthread_mutex_init(&r.lock, NULL);
 	atomic_store(&r.progress_ns, nssm_now_ns());
 

@@ -38,7 +38,7 @@ struct nssm_token_block {
 	uint32_t seq;         /* block number in the session, from 0 */
 	enum nssm_end_reason end;
 	uint32_t n_tokens;     /* a session's last block may have none */
-	const uint16_t *token; /* borrowed during the call; block 0 is the label token and the prompt, nothing else */
+	const uint16_t *token; /* borrowed during the call; block 0 is label, conditions and prompt, nothing else */
 };
 
 struct nssm_generator_cfg {
@@ -49,14 +49,15 @@ struct nssm_generator_cfg {
 	const double *label_weight;
 	int n_mix;
 	uint64_t max_packets;         /* a session, those of the prompt included; 0: none */
-	uint64_t max_tokens;          /* a session, label and prompt included; 0: none */
+	uint64_t max_tokens;          /* a session, label, conditions and prompt included; 0: none */
 	double sessions_per_s;        /* Poisson arrivals, session 0 at time 0; 0: all at time 0 */
 	int n_lanes;                  /* >= 1; no more are used than there are sessions */
 	int n_threads;                /* >= 1; no more are used than there are lanes */
 	uint32_t block_packets;       /* most packets a block: fewer are there sooner; 0: 64 */
 	struct nssm_sampler_cfg sampler;
 	enum nssm_mask mask;          /* what sessions may hold, where the codec has a grammar */
-	const uint16_t *prompt;       /* tokens after the label that every session starts with; NULL: none */
+	const uint8_t *conditions;    /* of every session, as many as the codec has; NULL: all unknown */
+	const uint16_t *prompt;       /* tokens after label and conditions that every session starts with; NULL: none */
 	size_t n_prompt;
 	/* Called under a lock, blocks of one session in order. Non-zero ends the run with that code at once: emit is not called
 	 * again, and sessions that had begun get no last block. */

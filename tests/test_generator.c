@@ -135,6 +135,16 @@ void nssm_codec_mask_next(
 	memcpy(state, &n, 4);
 }
 
+/* Bytes are their own ids. */
+size_t nssm_codec_head(uint16_t *out, const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, uint32_t label_idx,
+        const uint8_t *conditions)
+{
+	out[0] = vocab->label[label_idx].id;
+	for (uint32_t i = 0; i < cfg->conditions; i++)
+		out[1 + i] = conditions != NULL ? conditions[i] : 0;
+	return 1 + cfg->conditions;
+}
+
 bool nssm_codec_pkt_closes(const struct nssm_codec_cfg *cfg)
 {
 	return pkt_closes;
@@ -272,17 +282,22 @@ static struct nssm_generator_cfg base_cfg(struct got *g)
 static void expect_session(const struct got *g, size_t i, const struct nssm_generator_cfg *cfg)
 {
 	uint64_t idx = g->first + i, hash = 0;
+	uint32_t n_cond = card.codec.conditions;
 	struct nssm_rng rng;
 	nssm_rng_init(&rng, cfg->seed, idx, NSSM_RNG_SAMPLE);
-	assert_true(g->s[i].n > cfg->n_prompt);
+	assert_true(g->s[i].n > n_cond + cfg->n_prompt);
 	uint16_t *t = g->s[i].token;
 	assert_int_equal(t[0], LABEL0 + nssm_generator_label(cfg, idx));
 	uint64_t n_pkt = 0;
 	for (size_t k = 0; k < g->s[i].n; k++) {
 		n_pkt += t[k] == PKT;
 		hash = mix(hash ^ (uint64_t)(t[k] + 1));
-		if (k + 1 <= cfg->n_prompt) {
-			assert_int_equal(t[k + 1], cfg->prompt[k]);
+		if (k < n_cond) {
+			assert_int_equal(t[k + 1], cfg->conditions != NULL ? cfg->conditions[k] : 0);
+			continue;
+		}
+		if (k < n_cond + cfg->n_prompt) {
+			assert_int_equal(t[k + 1], cfg->prompt[k - n_cond]);
 			continue;
 		}
 		bool last = k + 1 == g->s[i].n;
@@ -420,6 +435,33 @@ static void prompt(void **state)
 	for (size_t i = 0; i < 100; i++)
 		assert_int_equal(g.s[i].n, 10);
 	drop(&g);
+}
+
+/* Between the label and the prompt, fed to the model, in block 0. */
+static void conditions(void **state)
+{
+	static const uint16_t p[] = {1, 2, PKT, 5};
+	static const uint8_t told[NSSM_N_CONDITIONS] = {7, 0, 3, 1, 9};
+	static struct got g;
+	for (int m = 0; m < 4; m++) {
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		card.codec.conditions = NSSM_N_CONDITIONS;
+		cfg.conditions = m % 2 == 0 ? told : NULL;
+		cfg.prompt = p;
+		cfg.n_prompt = m < 2 ? 4 : 0;
+		masked = m == 1;
+		assert_int_equal(run(&cfg), 0);
+		for (size_t i = 0; i < 100; i++)
+			expect_session(&g, i, &cfg);
+		drop(&g);
+		cfg.max_tokens = 1 + NSSM_N_CONDITIONS + cfg.n_prompt;
+		assert_int_equal(run(&cfg), NSSM_EARG);
+		cfg.max_tokens++;
+		assert_int_equal(run(&cfg), 0);
+		for (size_t i = 0; i < 100; i++)
+			assert_int_equal(g.s[i].n, cfg.max_tokens);
+		drop(&g);
+	}
 }
 
 static void parts_of_a_run(void **state)
@@ -771,6 +813,7 @@ int main(void)
 	        cmocka_unit_test_setup(any_lanes_any_threads, setup),
 	        cmocka_unit_test_setup(limits, setup),
 	        cmocka_unit_test_setup(prompt, setup),
+	        cmocka_unit_test_setup(conditions, setup),
 	        cmocka_unit_test_setup(parts_of_a_run, setup),
 	        cmocka_unit_test_setup(labels_and_starts, setup),
 	        cmocka_unit_test_setup(stop_and_failure, setup),
