@@ -13,6 +13,7 @@
 #include "model/checkpoint.h"
 #include "model/generator.h"
 #include "replay/capture.h"
+#include "replay/schedule.h"
 
 #define DEFAULT_MAX_TOKENS 1000000
 #define LIVE_BLOCK_PACKETS 4
@@ -25,6 +26,7 @@ struct run {
 	struct nssm_mamba2 *model;
 	uint32_t *label_idx;
 	double *label_weight;
+	uint8_t condition[NSSM_N_CONDITIONS];
 	uint16_t *prompt;
 	uint64_t prompt_packets, prompt_skipped;
 	struct nssm_generator_cfg gen;
@@ -156,7 +158,7 @@ static int encode_prompt(struct run *r, struct nssm_capture *cap, struct nssm_en
 	uint16_t *out = calloc(most, sizeof *out);
 	if (out == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for its tokens", path);
-	nssm_encoder_begin(enc, out, r->label_idx[0], NULL);
+	nssm_encoder_begin(enc, out, r->label_idx[0], r->condition);
 	struct nssm_pkt pkt;
 	int rc = 1;
 	while (r->prompt_packets < want && (rc = nssm_capture_next(cap, &pkt, err)) == 1) {
@@ -209,6 +211,79 @@ static int load_prompt(struct run *r, struct nssm_err *err)
 	nssm_encoder_close(&enc);
 	nssm_capture_close(&cap);
 	return rc;
+}
+
+/* "2%" or "0.02". */
+static int parse_share(double *v, const char *text, const char *where, struct nssm_err *err)
+{
+	char *end;
+	*v = strtod(text, &end);
+	bool percent = end != text && *end == '%';
+	if (percent)
+		*v /= 100;
+	if (end == text || end[percent] != '\0' || !(*v >= 0 && *v <= 1))
+		return nssm_err_set(err, NSSM_EARG, "%s: expected a share, 2%% or 0.02, found \"%.40s\"", where, text);
+	return 0;
+}
+
+static int parse_condition(double *v, const struct run *r, enum nssm_condition c, enum nssm_key_id key, struct nssm_err *err)
+{
+	char said[NSSM_FLAG_BYTES];
+	nssm_conf_said(said, r->conf, key);
+	struct nssm_rate rate;
+	int rc;
+	switch (c) {
+	case NSSM_COND_LOSS:
+		return parse_share(v, nssm_conf_str(r->conf, key), said, err);
+	case NSSM_COND_THROUGHPUT:
+		rc = nssm_rate_parse(&rate, nssm_conf_str(r->conf, key), said, err);
+		if (rc == 0 && rate.kind != NSSM_RATE_BPS_L2)
+			rc = nssm_err_set(err, NSSM_EARG, "%s: expected bits a second, as 5Mbps, found \"%.40s\"", said,
+			        nssm_conf_str(r->conf, key));
+		*v = rc == 0 ? (double)rate.num / (double)rate.den : 0;
+		return rc;
+	case NSSM_COND_PACKETS:
+		*v = (double)nssm_conf_int(r->conf, key);
+		return 0;
+	default:
+		*v = nssm_conf_float(r->conf, key);
+		return 0;
+	}
+}
+
+/* What the sessions are to be like; what is not given is unknown. */
+static int choose_conditions(struct run *r, struct nssm_err *err)
+{
+	static const enum nssm_key_id key[NSSM_N_CONDITIONS] = {[NSSM_COND_RTT] = NSSM_K_GEN_RTT, [NSSM_COND_LOSS] = NSSM_K_GEN_LOSS,
+	        [NSSM_COND_THROUGHPUT] = NSSM_K_GEN_THROUGHPUT, [NSSM_COND_DURATION] = NSSM_K_GEN_SESSION_SECONDS,
+	        [NSSM_COND_PACKETS] = NSSM_K_GEN_SESSION_PACKETS};
+	for (int c = 0; c < NSSM_N_CONDITIONS; c++) {
+		if (!nssm_conf_is_set(r->conf, key[c]))
+			continue;
+		char said[NSSM_FLAG_BYTES];
+		if (r->card.codec.conditions == 0)
+			return nssm_err_set(err, NSSM_EARG,
+			        "%s: %s was trained without conditions (netssm prepare --conditions), so it cannot be asked for this",
+			        nssm_conf_said(said, r->conf, key[c]), r->dir);
+		double v;
+		int rc = parse_condition(&v, r, (enum nssm_condition)c, key[c], err);
+		if (rc != 0)
+			return rc;
+		r->condition[c] = nssm_condition_step((enum nssm_condition)c, v);
+	}
+	r->gen.conditions = r->condition;
+	return 0;
+}
+
+/* {"rtt": 0.0927, …}: what the steps of those that were given stand for. */
+static json_t *conditions_json(const struct run *r)
+{
+	json_t *j = json_object();
+	for (int c = 0; j != NULL && c < NSSM_N_CONDITIONS; c++)
+		if (r->condition[c] > 0)
+			json_object_set_new(j, nssm_condition_name((enum nssm_condition)c),
+			        json_real(nssm_condition_value((enum nssm_condition)c, r->condition[c])));
+	return j;
 }
 
 /* Lanes' threads and lcores that spin do not go well on one CPU. */
@@ -276,6 +351,8 @@ static void hand_over(struct run *r)
 	r->play.source = json_pack("{ss so ss ss so so}", "kind", "model", "path", nssm_json_text(r->dir),
 	        "hash", hash, "level", r->kern->name, "first_session", nssm_json_count(r->gen.first_session),
 	        "codec", nssm_codec_cfg_to_json(&r->card.codec));
+	if (r->card.codec.conditions > 0)
+		json_object_set_new(r->play.source, "conditions", conditions_json(r));
 }
 
 static int generate(struct run *r, struct nssm_err *err)
@@ -286,7 +363,7 @@ static int generate(struct run *r, struct nssm_err *err)
 	if (rc != 0 || (rc = nssm_play_init(&r->play, r->conf, &nssm_cmd_generate, true, err)))
 		return rc;
 	generator_options(r);
-	if ((rc = choose_labels(r, err)) || (rc = load_prompt(r, err)) || (rc = load_weights(r, err)))
+	if ((rc = choose_labels(r, err)) || (rc = choose_conditions(r, err)) || (rc = load_prompt(r, err)) || (rc = load_weights(r, err)))
 		return rc;
 	hand_over(r);
 	if (r->gen.n_prompt > 0)
@@ -327,6 +404,10 @@ const struct nssm_cmd nssm_cmd_generate = {
                    "--label a model that knows only one takes that. What the model spells and is\n"
                    "no packet is counted by reason and not sent; headers that are almost right\n"
                    "are repaired, and that is counted too.\n"
+                   "\n"
+                   "A model of sessions that were measured (prepare --conditions) can be asked for\n"
+                   "--rtt, --loss, --throughput, --session-seconds and --session-packets. They are\n"
+                   "known to it in half octaves and followed as well as it has learned to.\n"
                    "\n"
                    "A model makes thousands of packets a second, a wire takes millions: --clones,\n"
                    "--flows-per-second and --concurrency play finished sessions again, each time as\n"
