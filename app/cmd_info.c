@@ -11,6 +11,7 @@
 #include <jansson.h>
 
 #include "app/cmd.h"
+#include "app/conditions_table.h"
 #include "app/corpus_table.h"
 #include "app/json_text.h"
 #include "app/progress.h"
@@ -68,19 +69,20 @@ static void print_members(const char *title, const json_t *object)
 static json_t *corpus_json(const char *path, const struct nssm_corpus *c, bool verified)
 {
 	const struct nssm_vocab *v = nssm_corpus_vocab(c);
-	json_t *labels = json_array();
+	json_t *labels = json_array(), *conditions = nssm_conditions_json(c);
 	uint64_t n_packets = 0, n_flows = 0;
 	for (uint32_t i = 0; i < v->n_labels; i++) {
 		const struct nssm_label_stats *s = nssm_corpus_stats(c, i);
 		json_array_append_new(labels,
-		        json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "label", v->label[i].name, "sessions",
+		        json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:O*}", "label", v->label[i].name, "sessions",
 		                nssm_json_count(s->n_sessions), "packets", nssm_json_count(s->n_packets),
 		                "flows", nssm_json_count(s->n_flows), "tokens", nssm_json_count(s->n_tokens),
 		                "cut", nssm_json_count(s->n_cut), "time_back",
-		                nssm_json_count(s->n_time_back), "skipped", skipped_json(s->skipped)));
+		                nssm_json_count(s->n_time_back), "skipped", skipped_json(s->skipped), "conditions", json_array_get(conditions, i)));
 		n_packets += s->n_packets;
 		n_flows += s->n_flows;
 	}
+	json_decref(conditions);
 	char hash[16];
 	snprintf(hash, sizeof hash, "%08" PRIx32, nssm_corpus_hash(c));
 	return json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:s,s:b,s:o,s:O*}", "kind", "corpus", "path",
@@ -109,6 +111,10 @@ static int info_corpus(const char *path, bool as_json, bool verify, struct nssm_
 		printf("holds    %" PRIu32 " sessions, %" PRIu64 " tokens of a vocabulary of %" PRIu32 "\n\n",
 		        nssm_corpus_n_sessions(c), nssm_corpus_n_tokens(c), nssm_corpus_vocab(c)->n_tokens);
 		nssm_corpus_table(stdout, c);
+		json_t *conditions = nssm_conditions_json(c);
+		if (conditions != NULL)
+			nssm_conditions_table(stdout, c, conditions);
+		json_decref(conditions);
 		if (verify)
 			puts("verified: every checksum is right");
 	}
@@ -241,6 +247,7 @@ struct capture_sums {
 	uint64_t n_packets, cap_bytes, wire_bytes, first_ns, last_ns, n_time_back, n_tcp, n_udp, n_cut_short;
 	uint64_t skipped[NSSM_PKT_N_REASONS];
 	struct nssm_flow_set flows;
+	struct nssm_meter *meter;
 };
 
 static int sum_packet(
@@ -252,6 +259,7 @@ static int sum_packet(
 		s->last_ns = pkt->ts_ns;
 	s->n_time_back += s->n_packets > 0 && pkt->ts_ns < *prev_ns;
 	*prev_ns = pkt->ts_ns;
+	nssm_meter_packet(s->meter, pkt);
 	s->n_packets++;
 	s->cap_bytes += pkt->caplen;
 	s->wire_bytes += pkt->wirelen;
@@ -280,6 +288,33 @@ static void utc(char out[40], uint64_t ns)
 	snprintf(out, 40, "%s.%09uZ", date, (unsigned)(ns % 1000000000u));
 }
 
+/* The whole capture as one session, exact; null where it is unknown. */
+static json_t *measures_json(const struct nssm_meter *meter)
+{
+	struct nssm_measures m;
+	nssm_meter_read(meter, &m);
+	return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o}", "rtt_s", m.n_rtt > 0 ? json_real(m.rtt_s) : json_null(), "rtt_times",
+	        nssm_json_count(m.n_rtt), "loss", m.n_data > 0 ? json_real((double)m.n_again / (double)m.n_data) : json_null(),
+	        "data_segments", nssm_json_count(m.n_data), "sent_again", nssm_json_count(m.n_again), "throughput_bps",
+	        m.duration_ns > 0 ? json_real(8e9 * (double)m.n_bytes / (double)m.duration_ns) : json_null());
+}
+
+static void print_measures(const struct nssm_meter *meter)
+{
+	struct nssm_measures m;
+	char text[32];
+	nssm_meter_read(meter, &m);
+	printf("measures");
+	if (m.duration_ns > 0)
+		printf(" %s", nssm_condition_text(text, NSSM_COND_THROUGHPUT, 8e9 * (double)m.n_bytes / (double)m.duration_ns));
+	if (m.n_data > 0)
+		printf("%s %s of %" PRIu64 " TCP segments with data sent again", m.duration_ns > 0 ? "," : "",
+		        nssm_condition_text(text, NSSM_COND_LOSS, (double)m.n_again / (double)m.n_data), m.n_data);
+	if (m.n_rtt > 0)
+		printf(", round trip %s (median of %" PRIu64 ")", nssm_condition_text(text, NSSM_COND_RTT, m.rtt_s), m.n_rtt);
+	putchar('\n');
+}
+
 static json_t *capture_json(const char *path, const struct nssm_capture_info *i, const struct capture_sums *s)
 {
 	char first[40], last[40];
@@ -305,6 +340,7 @@ static json_t *capture_json(const char *path, const struct nssm_capture_info *i,
 	for (size_t k = 0; k < sizeof row / sizeof *row; k++)
 		json_object_set_new(j, row[k].key, nssm_json_count(row[k].v));
 	json_object_set_new(j, "skipped", skipped_json(s->skipped));
+	json_object_set_new(j, "measures", measures_json(s->meter));
 	return j;
 }
 
@@ -328,6 +364,7 @@ static void print_capture(const char *path, const struct nssm_capture_info *i, c
 	if (s->n_packets > 0)
 		printf("time     %s to %s, %.6f s\n", first, last, (double)(s->last_ns - s->first_ns) / 1e9);
 	printf("flows    %zu\n", s->flows.n);
+	print_measures(s->meter);
 	printf("taken by codec raw: %" PRIu64 " TCP, %" PRIu64 " UDP; skipped:\n", s->n_tcp, s->n_udp);
 	uint64_t skipped = 0;
 	for (int k = 1; k < NSSM_PKT_N_REASONS; k++) {
@@ -351,9 +388,13 @@ static int info_capture(const char *path, bool as_json, struct nssm_err *err)
 {
 	struct nssm_capture *c;
 	struct capture_sums s = {0};
-	int rc = nssm_capture_open(&c, path, err);
-	if (rc != 0)
+	int rc = nssm_meter_open(&s.meter, err);
+	if (rc == 0)
+		rc = nssm_capture_open(&c, path, err);
+	if (rc != 0) {
+		nssm_meter_close(&s.meter);
 		return rc;
+	}
 	struct nssm_pkt pkt;
 	uint64_t prev_ns = 0;
 	while ((rc = nssm_capture_next(c, &pkt, err)) > 0)
@@ -375,6 +416,7 @@ static int info_capture(const char *path, bool as_json, struct nssm_err *err)
 		}
 	}
 	nssm_flow_set_free(&s.flows);
+	nssm_meter_close(&s.meter);
 	nssm_capture_close(&c);
 	return rc;
 }
@@ -409,11 +451,12 @@ const struct nssm_cmd nssm_cmd_info = {
         .usage = "info FILE|DIR [--json] [--verify]",
         .summary = "say what a corpus, a checkpoint or a capture holds",
         .details = "A corpus (*.nssm): codec, labels with sessions, packets and flows, what was\n"
-                   "skipped and why, unigram entropy.\n"
+                   "skipped and why, unigram entropy; what its sessions were like, if they were\n"
+                   "measured (prepare --conditions).\n"
                    "A checkpoint folder, or a training's folder: sizes, number and type of weights,\n"
                    "labels, codec.\n"
                    "A capture (pcap, pcapng, also .gz; - is stdin): link type, packets, bytes, time\n"
-                   "span, flows, what codec raw skips.\n"
+                   "span, flows, throughput, loss and round trip, what codec raw skips.\n"
                    "--verify reads a corpus or a checkpoint to its last byte and checks every\n"
                    "checksum.\n"
                    "\n"

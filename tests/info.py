@@ -5,6 +5,7 @@ usage: info.py NETSSM
 """
 import gzip
 import json
+import math
 import os
 import struct
 import subprocess
@@ -71,6 +72,41 @@ def check_corpus(tmp, capture):
     assert r.returncode == 1 and path in r.stderr and "CRC" in r.stderr, r
 
 
+def half_octave(value, base, first=1):
+    return base * 2 ** (max(round(2 * math.log2(value / base)), 0) / 2) if value > 0 else 0
+
+
+def check_conditions(tmp):
+    """The distribution of what sessions were like is that of the captures' own measures, in half octaves."""
+    folder = os.path.join(ROOT, "samples")
+    names = [f"web-{i:03}.pcap.gz" for i in range(1, 8)]
+    path = os.path.join(tmp, "conditions.nssm")
+    r = run("prepare", *(a for n in names for a in ("--captures", os.path.join(folder, n))), "--label", "web", "--codec", "flow",
+            "--conditions", "--out", path, "--progress", "none")
+    assert r.returncode == 0, r.stderr
+    captures = [info(os.path.join(folder, n)) for n in names]
+    for c in captures:
+        m = c["measures"]
+        assert abs(m["throughput_bps"] * c["duration_s"] / 8 / c["wire_bytes"] - 1) < 1e-6
+        assert m["loss"] == m["sent_again"] / m["data_segments"] and m["rtt_times"] > 0
+    want = {
+        "rtt": [half_octave(c["measures"]["rtt_s"], 1e-6) for c in captures],
+        "loss": [half_octave(c["measures"]["loss"], 1e-5) for c in captures],
+        "throughput": [half_octave(c["measures"]["throughput_bps"], 1) for c in captures],
+        "duration": [half_octave(c["duration_s"], 1e-6) for c in captures],
+        "packets": [half_octave(c["packets"], 1) for c in captures],
+    }
+    found = info(path)["labels"][0]["conditions"]
+    for name, values in want.items():
+        values.sort()
+        row = found[name]
+        assert row["known"] == len(names)
+        for key, value in (("min", values[0]), ("median", values[3]), ("max", values[-1])):
+            assert abs(row[key] - value) <= 1e-6 * value, (name, key, row, value)
+    text = run("info", path).stdout
+    assert "throughput" in text and "Mbit/s" in text or "kbit/s" in text, text
+
+
 def check_checkpoint():
     folder = os.path.join(ROOT, "model", "pretrained")
     j = info(folder)
@@ -93,6 +129,7 @@ def main():
         capture = check_capture()
         check_broken_capture(tmp)
         check_corpus(tmp, capture)
+        check_conditions(tmp)
     check_checkpoint()
     nothing = run("info", "/nonexistent/x")
     assert nothing.returncode == 1 and "/nonexistent/x" in nothing.stderr
