@@ -325,6 +325,26 @@ int nssm_file_write(const char *path, const void *data, size_t n, struct nssm_er
 	return nssm_outfile_commit(&of, err);
 }
 
+int nssm_dir_make(const char *path, bool *made, struct nssm_err *err)
+{
+	*made = mkdir(path, 0777) == 0;
+	if (*made)
+		return 0;
+	if (errno != EEXIST)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot make the folder: %s", path, strerror(errno));
+	DIR *d = opendir(path);
+	if (d == NULL)
+		return nssm_err_set(err, NSSM_EIO, "%s: cannot list: %s", path, strerror(errno));
+	int rc = 0;
+	struct dirent *e;
+	while (rc == 0 && (e = readdir(d)) != NULL)
+		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+			rc = nssm_err_set(
+			        err, NSSM_EARG, "%s: expected an empty or new folder, found %s in it", path, e->d_name);
+	closedir(d);
+	return rc;
+}
+
 int nssm_dir_remove(const char *path, struct nssm_err *err)
 {
 	DIR *d = opendir(path);

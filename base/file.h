@@ -3,6 +3,7 @@
 #ifndef NSSM_BASE_FILE_H
 #define NSSM_BASE_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,6 +51,8 @@ void nssm_outfile_abort(struct nssm_outfile **of);
 /* Whole small files. */
 int nssm_file_write(const char *path, const void *data, size_t n, struct nssm_err *err);
 
+/* A new folder, or one that is there and empty: old files among new ones would pass for new. *made: it was not there. */
+int nssm_dir_make(const char *path, bool *made, struct nssm_err *err);
 /* Puts the folder tmp in the place of path in one step (RENAME_EXCHANGE where path exists), then removes the
  * old one. A reader sees the old folder or the new one, whole. A file system that cannot exchange (NFS) takes two renames;
  * a kill between them leaves the old one as path.old and the new one as tmp. */

@@ -71,6 +71,9 @@ struct nssm_capture_cfg {
 	bool in_place;    /* false: written to a temporary name and renamed by commit; true: grows at its own name */
 };
 
+/* As pcapng's epb_flags have it. */
+enum nssm_capture_dir { NSSM_DIR_UNKNOWN, NSSM_DIR_INBOUND, NSSM_DIR_OUTBOUND };
+
 struct nssm_capture_writer;
 
 /* "-" is stdout; it, pipes and devices are always written in place. */
@@ -84,7 +87,7 @@ int nssm_capture_write(struct nssm_capture_writer *w, uint64_t ts_ns, const void
 	struct nssm_err *err);
 /* pcapng: with a comment (n_note <= NSSM_PCAPNG_NOTE_MAX, UTF-8) and the direction as epb_flags have it. */
 int nssm_capture_write_note(struct nssm_capture_writer *w, uint64_t ts_ns, const void *frame, uint32_t len, uint32_t wirelen,
-	bool inbound, const char *note, uint32_t n_note, struct nssm_err *err);
+	enum nssm_capture_dir dir, const char *note, uint32_t n_note, struct nssm_err *err);
 /* What was written reaches the file, for its readers and against a kill. */
 int nssm_capture_flush(struct nssm_capture_writer *w, struct nssm_err *err);
 /* Packets and the sum of their wire lengths that are in the file even if nothing more succeeds: all up to the last

@@ -14,7 +14,7 @@ enum { BLOCK_SECTION = 0x0a0d0d0a, BLOCK_INTERFACE = 1, BLOCK_STATISTICS = 5, BL
 enum { OPT_END = 0, OPT_COMMENT = 1 };
 enum { SHB_HARDWARE = 2, SHB_OS = 3, SHB_USERAPPL = 4 };
 enum { IF_NAME = 2, IF_TSRESOL = 9 };
-enum { EPB_FLAGS = 2, FLAG_INBOUND = 1, FLAG_OUTBOUND = 2 };
+enum { EPB_FLAGS = 2 };
 enum { ISB_STARTTIME = 2, ISB_ENDTIME = 3, ISB_IFRECV = 4, ISB_IFDROP = 5, ISB_USRDELIV = 8 };
 
 void nssm_pcap_head(uint8_t *p, bool ns, uint32_t snaplen)
@@ -105,7 +105,7 @@ size_t nssm_pcapng_head(uint8_t *p, uint32_t snaplen)
 }
 
 size_t nssm_pcapng_packet(uint8_t *p, uint64_t ts_ns, const void *frame, uint32_t caplen, uint32_t wirelen,
-        bool inbound, const char *note, uint32_t n_note)
+        enum nssm_capture_dir dir, const char *note, uint32_t n_note)
 {
 	nssm_put32(p + 8, 0); /* interface */
 	put_stamp(p + 12, ts_ns);
@@ -115,7 +115,7 @@ size_t nssm_pcapng_packet(uint8_t *p, uint64_t ts_ns, const void *frame, uint32_
 	uint8_t *q = pad(p + 28 + caplen, caplen);
 	if (note != NULL) {
 		assert(n_note <= NSSM_PCAPNG_NOTE_MAX);
-		uint8_t flags[4] = {inbound ? FLAG_INBOUND : FLAG_OUTBOUND};
+		uint8_t flags[4] = {(uint8_t)dir};
 		q = put_option(q, OPT_COMMENT, note, n_note);
 		q = put_option(q, EPB_FLAGS, flags, sizeof flags);
 		q = put_option(q, OPT_END, NULL, 0);

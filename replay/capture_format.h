@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "replay/capture.h"
+
 #define NSSM_PCAP_HEAD_BYTES   24u
 #define NSSM_PCAP_RECORD_BYTES 16u
 #define NSSM_PCAP_SECONDS_MAX  UINT32_MAX /* the format's last second, in 2106 */
@@ -48,7 +50,7 @@ static inline bool nssm_pcap_record(uint8_t *p, bool ns, uint64_t ts_ns, uint32_
 
 size_t nssm_pcapng_head(uint8_t *p, uint32_t snaplen);
 /* note NULL: no options. */
-size_t nssm_pcapng_packet(uint8_t *p, uint64_t ts_ns, const void *frame, uint32_t caplen, uint32_t wirelen, bool inbound,
+size_t nssm_pcapng_packet(uint8_t *p, uint64_t ts_ns, const void *frame, uint32_t caplen, uint32_t wirelen, enum nssm_capture_dir dir,
 	const char *note, uint32_t n_note);
 /* Times of the first and last packet; packets that came, and those of them that are not in the file. */
 size_t nssm_pcapng_end(uint8_t *p, uint64_t first_ns, uint64_t last_ns, uint64_t n_came, uint64_t n_dropped);

@@ -101,7 +101,7 @@ static int refuse(struct nssm_capture_writer *w, uint64_t ts_ns, uint32_t len, s
 }
 
 int nssm_capture_write_note(struct nssm_capture_writer *w, uint64_t ts_ns, const void *frame, uint32_t len,
-        uint32_t wirelen, bool inbound, const char *note, uint32_t n_note, struct nssm_err *err)
+        uint32_t wirelen, enum nssm_capture_dir dir, const char *note, uint32_t n_note, struct nssm_err *err)
 {
 	assert(wirelen >= len && (note == NULL || w->cfg.format == NSSM_CAPTURE_PCAPNG));
 	if (w->code != 0)
@@ -120,7 +120,7 @@ int nssm_capture_write_note(struct nssm_capture_writer *w, uint64_t ts_ns, const
 	}
 	size_t n = NSSM_PCAP_RECORD_BYTES + kept;
 	if (w->cfg.format == NSSM_CAPTURE_PCAPNG) {
-		n = nssm_pcapng_packet(p, ts_ns, frame, kept, wirelen, inbound, note, n_note);
+		n = nssm_pcapng_packet(p, ts_ns, frame, kept, wirelen, dir, note, n_note);
 	} else {
 		if (!nssm_pcap_record(p, w->cfg.format == NSSM_CAPTURE_PCAP_NS, ts_ns, kept, wirelen))
 			return refuse(w, ts_ns, len, err);
@@ -138,7 +138,7 @@ int nssm_capture_write_note(struct nssm_capture_writer *w, uint64_t ts_ns, const
 int nssm_capture_write(struct nssm_capture_writer *w, uint64_t ts_ns, const void *frame, uint32_t len,
         uint32_t wirelen, struct nssm_err *err)
 {
-	return nssm_capture_write_note(w, ts_ns, frame, len, wirelen, false, NULL, 0, err);
+	return nssm_capture_write_note(w, ts_ns, frame, len, wirelen, NSSM_DIR_UNKNOWN, NULL, 0, err);
 }
 
 int nssm_capture_flush(struct nssm_capture_writer *w, struct nssm_err *err)

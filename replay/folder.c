@@ -1,14 +1,11 @@
 #include "replay/folder.h"
 
 #include <assert.h>
-#include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -32,27 +29,6 @@ struct nssm_folder {
 	bool made; /* by this run, and there is nothing whole in it yet */
 };
 
-/* Old files among new ones would pass for this run's. */
-static int make_folder(const char *path, bool *made, struct nssm_err *err)
-{
-	*made = mkdir(path, 0777) == 0;
-	if (*made)
-		return 0;
-	if (errno != EEXIST)
-		return nssm_err_set(err, NSSM_EIO, "%s: cannot make the folder: %s", path, strerror(errno));
-	DIR *d = opendir(path);
-	if (d == NULL)
-		return nssm_err_set(err, NSSM_EIO, "%s: cannot list: %s", path, strerror(errno));
-	int rc = 0;
-	struct dirent *e;
-	while (rc == 0 && (e = readdir(d)) != NULL)
-		if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
-			rc = nssm_err_set(err, NSSM_EARG,
-			        "%s: expected an empty or new folder, found %s in it", path, e->d_name);
-	closedir(d);
-	return rc;
-}
-
 int nssm_folder_open(struct nssm_folder **fp, const struct nssm_folder_cfg *cfg, struct nssm_err *err)
 {
 	struct nssm_folder *f = calloc(1, sizeof *f);
@@ -66,7 +42,7 @@ int nssm_folder_open(struct nssm_folder **fp, const struct nssm_folder_cfg *cfg,
 	if ((size_t)snprintf(f->path, sizeof f->path, "%s", cfg->path) >= sizeof f->path)
 		rc = nssm_err_set(err, NSSM_EARG, "%.200s…: path too long", cfg->path);
 	if (rc == 0)
-		rc = make_folder(f->path, &f->made, err);
+		rc = nssm_dir_make(f->path, &f->made, err);
 	if (rc != 0)
 		nssm_folder_close(fp);
 	return rc;

@@ -84,8 +84,8 @@ static int file_burst(struct nssm_sink *s, const struct nssm_tx *pkt, uint32_t n
 			continue;
 		}
 		uint32_t n_note = s->cfg.comments ? put_note(note, &s->cfg, p) : 0;
-		int rc = nssm_capture_write_note(f->w, p->time_ns, p->data, p->len, p->wirelen, p->dir != 0,
-		        s->cfg.comments ? note : NULL, n_note, err);
+		int rc = nssm_capture_write_note(f->w, p->time_ns, p->data, p->len, p->wirelen,
+		        p->dir != 0 ? NSSM_DIR_INBOUND : NSSM_DIR_OUTBOUND, s->cfg.comments ? note : NULL, n_note, err);
 		if (rc != 0)
 			return broken(f, rc);
 		s->stats.sent++;
