@@ -252,6 +252,8 @@ const char *nssm_conf_cmd_name(unsigned bit)
 		return "replay";
 	case NSSM_CMD_RUN:
 		return "run";
+	case NSSM_CMD_DECODE:
+		return "decode";
 	default:
 		return "?";
 	}
