@@ -49,7 +49,7 @@ static void capture(struct nssm_encoder *e, const char *path, uint32_t label)
 	if (out == NULL)
 		exit(1);
 	check(nssm_capture_open(&c, path, &err));
-	size_t n = nssm_encoder_begin(e, out, label), total = n;
+	size_t n = nssm_encoder_begin(e, out, label, NULL), total = n;
 	check(nssm_corpus_append(w, out, n, &err));
 	int rc;
 	while ((rc = nssm_capture_next(c, &pkt, &err)) == 1) {

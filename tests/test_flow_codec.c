@@ -109,7 +109,7 @@ static void worked_example(void **state)
 	flow_rig_open(&r, &flow_rig_cfg[0]);
 	uint16_t *t = malloc(nssm_encoder_max_tokens(r.enc) * sizeof *t), label, end;
 	assert_non_null(t);
-	assert_int_equal(nssm_encoder_begin(r.enc, &label, 0), 1);
+	assert_int_equal(nssm_encoder_begin(r.enc, &label, 0, NULL), 1);
 	assert_int_equal(label, r.vocab.label[0].id);
 	nssm_decoder_begin(r.dec, 1, 2);
 	struct nssm_frame f;
@@ -277,7 +277,7 @@ static void same_frame(const struct flow_rig *r, const struct nssm_pkt *p, const
 static void encode_again(struct flow_rig *r, struct frames *s, uint16_t *t, enum nssm_mask mask)
 {
 	struct nssm_frame f;
-	nssm_encoder_begin(r->enc, t, 0);
+	nssm_encoder_begin(r->enc, t, 0, NULL);
 	nssm_decoder_begin(r->dec, 3, 4);
 	assert_int_equal(nssm_decoder_token(r->dec, t[0], &f), NSSM_DEC_NONE);
 	for (unsigned i = 0; i < s->n; i++) {
@@ -428,14 +428,14 @@ static void nothing_allocated(void **state)
 		assert_non_null(t);
 		flow_walk_begin(&w, &r, NSSM_MASK_FULL, 50 + c, 300);
 		uint64_t before = n_allocs;
-		nssm_encoder_begin(r.enc, t, 0);
+		nssm_encoder_begin(r.enc, t, 0, NULL);
 		nssm_decoder_begin(r.dec, 1, 1);
 		for (uint32_t i = 0; i < 200000; i++) {
 			uint16_t token = flow_walk_token(&w);
 			enum nssm_dec_event ev = nssm_decoder_token(r.dec, token, &f);
 			if (ev == NSSM_DEC_END) {
 				nssm_decoder_begin(r.dec, 1, i);
-				nssm_encoder_begin(r.enc, t, 0);
+				nssm_encoder_begin(r.enc, t, 0, NULL);
 			} else if (ev == NSSM_DEC_PACKET) {
 				const struct nssm_pkt p = {.ts_ns = i, .wirelen = f.len, .caplen = least(f.caplen, NSSM_CODEC_CAPLEN_MAX), .data = f.data};
 				flow_rig_require(nssm_encoder_packet(r.enc, t, &p, &reason, &cut) > 1);

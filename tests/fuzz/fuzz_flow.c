@@ -87,7 +87,7 @@ static void packets(struct flow_rig *r, const uint8_t *data, size_t size)
 {
 	struct nssm_frame f;
 	uint64_t ts = 1;
-	nssm_encoder_begin(r->enc, out, 0);
+	nssm_encoder_begin(r->enc, out, 0, NULL);
 	nssm_decoder_begin(r->dec, 5, 6);
 	flow_rig_require(nssm_decoder_token(r->dec, out[0], &f) == NSSM_DEC_NONE);
 	for (unsigned k = 0; size >= 2 && k < MOST_PACKETS; k++) {
