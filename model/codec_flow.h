@@ -53,7 +53,7 @@
  *          packet of this direction did), else none.
  *   IPH    +1 TTL, +2 TOS, +4 DF toggles, +8 flow label (3 bytes), +16 IPv4 options or IPv6 extension headers: u, the
  *          first header's number (IPv4: 0), 4·u bytes.
- *   CAP    +1: short frames of this source MAC are padded to 60 bytes, or no longer; +2 trailer: V, then V captured bytes of it;
+ *   CAP    +1: short frames of this source MAC are padded to 60 bytes, or no longer; +2 trailer: V, then u and u captured bytes of it;
  *          +4 WLEN V: length on the wire; +8 CLEN V: captured bytes and 1, from now on (all: 0); +16 V: captured bytes of payload prefix.
  *   LINK   +1 MACS, +2 MACD, +4 VLAN: number of tags, then (0: 8100, 1: 88a8, 2: 9100) and 2 bytes each; from now on.
  *   BAD    +1 IP checksum (2 bytes), +2 transport checksum (2), +4 it is the pseudo header's sum (left to the NIC), +8 it is 0,
@@ -69,7 +69,8 @@
  *          Ethernet (221), as captured. So every capture can be encoded, and decodes to the same headers, lengths and order.
  *          Payload that is not kept, and trailers beyond 64 bytes (payload full: 255), are zeros (or what the decoder is told to fill in).
  * Pool   : addresses, MACs, initial sequence numbers and timestamps are not spelled: hosts and MACs are numbered by first appearance
- *          and get addresses from the decoder. What may hold an address elsewhere is blanked (literal bytes, IP options, MPTCP).
+ *          and get addresses from the decoder. What may hold an address elsewhere is blanked: literal bytes, trailers, IP options, of TCP's
+ *          ADD_ADDR and those that are not known.
  * Masks  : `full` allows what the encoder can spell; `clean` bars literals and what only defects need: FLOW 219–221, ACK and SEQ
  *          from 101 on, OPT 255, SACK edges 255, IPH 16, CAP but 1, BAD, ARP16, group MACs. What it allows decodes to
  *          well-formed headers and right checksums.

@@ -261,7 +261,8 @@ static bool parse_ip(struct flow_parser *e, struct flow_pkt *p, struct view *v, 
 static void parse_trailer(const struct flow_parser *e, struct flow_pkt *p, const struct nssm_pkt *in, uint32_t end)
 {
 	uint32_t most = e->cfg->payload == NSSM_PAYLOAD_FULL ? NSSM_FLOW_TRAILER_MAX : TRAILER_BYTES;
-	if (in->wirelen <= end)
+	/* Padding may hold what was in the buffer before. */
+	if (in->wirelen <= end || e->cfg->identity == NSSM_IDENTITY_POOL)
 		return;
 	p->n_trailer = in->caplen > end ? in->caplen - end : 0;
 	p->n_trailer = p->n_trailer < most ? p->n_trailer : most;
@@ -310,14 +311,22 @@ static void blank(struct flow_parser *e, struct flow_pkt *p)
 		return;
 	uint8_t *o = e->blank + FLOW_IPOPT_MAX;
 	memcpy(o, p->opt, p->n_opt);
-	for (uint32_t i = 0; i < p->n_opt && o[i] != 0;) {
+	uint32_t i = 0;
+	while (i < p->n_opt && o[i] != 0) {
 		uint32_t len = o[i] == 1 ? 1 : i + 1 < p->n_opt ? o[i + 1] : 0;
 		if (len == 0 || len > p->n_opt - i || (len == 1 && o[i] != 1))
 			break;
-		if (o[i] == 30 && len > 4 && o[i + 2] >> 4 == 3) /* ADD_ADDR, RFC 8684, section 3.4.1 */
+		/* Of MPTCP only ADD_ADDR (RFC 8684, section 3.4.1). Options that are not known may hold the address a proxy was asked from. */
+		bool multipath = o[i] == 30 && len > 4, known = o[i] <= 5 || o[i] == 8 || o[i] == 30;
+		if (multipath && o[i + 2] >> 4 == 3)
 			memset(o + i + 4, 0, len - 4);
+		else if (!known)
+			memset(o + i + 2, 0, len - 2);
 		i += len;
 	}
+	/* What stands behind the list's end, or has no length. */
+	if (i + 2 < p->n_opt)
+		memset(o + i + 2, 0, p->n_opt - i - 2);
 	p->opt = o;
 }
 
