@@ -70,7 +70,7 @@
  *          Payload that is not kept, and trailers beyond 64 bytes (payload full: 255), are zeros (or what the decoder is told to fill in).
  * Pool   : addresses, MACs, initial sequence numbers and timestamps are not spelled: hosts and MACs are numbered by first appearance
  *          and get addresses from the decoder. What may hold an address elsewhere is blanked: literal bytes, trailers, IP options, of TCP's
- *          ADD_ADDR and those that are not known.
+ *          ADD_ADDR and those that are not known, a solicited node's last three bytes.
  * Masks  : `full` allows what the encoder can spell; `clean` bars literals and what only defects need: FLOW 219–221, ACK and SEQ
  *          from 101 on, OPT 255, SACK edges 255, IPH 16, CAP but 1, BAD, ARP16, group MACs. What it allows decodes to
  *          well-formed headers and right checksums.

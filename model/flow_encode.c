@@ -67,6 +67,16 @@ static void zigzag(struct out *o, uint32_t diff)
 
 /* --- MACs, hosts, ports -------------------------------------------------------------------------------------------------------- */
 
+/* Group addresses are nobody's own, but for the low three bytes of a solicited node (RFC 4291, section 2.7.1): those of its address. */
+static void say_group(struct out *o, const uint8_t *addr, uint32_t n)
+{
+	static const uint8_t node[13] = {0xff, 2, [11] = 1, 0xff}, mac[3] = {0x33, 0x33, 0xff};
+	bool solicited = n == 16 ? memcmp(addr, node, 13) == 0 : n == 6 && memcmp(addr, mac, 3) == 0;
+	bytes(o, addr, n);
+	if (solicited)
+		memset(o->b + o->n - 3, 0, 3);
+}
+
 static unsigned say_mac(struct flow_encoder *e, struct out *o, const uint8_t mac[6], int ver, const uint8_t *host)
 {
 	struct flow_state *s = &e->state;
@@ -86,7 +96,7 @@ static unsigned say_mac(struct flow_encoder *e, struct out *o, const uint8_t mac
 		bytes(o, mac, 6);
 	} else {
 		byte(o, mac[0] & 1 ? 253 : 255);
-		bytes(o, mac, mac[0] & 1 ? 6 : 0);
+		say_group(o, mac, mac[0] & 1 ? 6 : 0);
 	}
 	return flow_new_mac(s, mac);
 }
@@ -106,8 +116,10 @@ static unsigned say_host(struct flow_encoder *e, struct out *o, int ver, const u
 	unsigned class = flow_addr_class(ver, addr);
 	if (e->cfg.identity == NSSM_IDENTITY_POOL)
 		byte(o, class);
-	if (e->cfg.identity == NSSM_IDENTITY_KEEP || class == FLOW_CLASS_LITERAL)
+	if (e->cfg.identity == NSSM_IDENTITY_KEEP)
 		bytes(o, addr, ver == 6 ? 16 : 4);
+	else if (class == FLOW_CLASS_LITERAL)
+		say_group(o, addr, ver == 6 ? 16 : 4);
 	/* The MAC's slot is taken first: the host's fields hold it. */
 	unsigned m = say_mac(e, o, mac, ver, addr), slot = flow_new_host(s, ver, addr);
 	s->host[ver == 6][slot].mac_src = s->host[ver == 6][slot].mac_dst = (uint8_t)m;

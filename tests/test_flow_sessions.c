@@ -589,8 +589,11 @@ static void groups(void)
 			p.addr[1][0] = 0xff;
 			p.addr[1][1] = 2;
 			p.addr[1][15] = 0xfb;
+			static const uint8_t node[5] = {1, 0xff, 0xab, 0xcd, 0xef};
+			if (i % 2 == 0)
+				memcpy(p.addr[1] + 11, node, 5);
 			p.mac[1][0] = p.mac[1][1] = 0x33;
-			memcpy(p.mac[1] + 2, p.addr[1] + 12, 4);
+			memcpy(p.mac[1] + 2, i % 7 == 0 ? node + 1 : p.addr[1] + 12, 4);
 		} else {
 			memcpy(p.addr[1], group4[i % 4], 4);
 			memcpy(p.mac[1], mac4[i % 4], 6);
@@ -821,6 +824,8 @@ static void no_address_left(void **state)
 				if (s.pkt[i].caplen == s.pkt[i].wirelen && s.pkt[i].caplen == 60)
 					address(s.data + s.at[i] + 43, 4, 1);
 			encode(&r);
+			static const uint8_t node[4] = {0xff, 0xab, 0xcd, 0xef};
+			assert_false(in_tokens(&r, node, 4));
 			uint8_t run[10][3][16];
 			for (uint32_t h = 0; h < 10; h++) {
 				address(run[h][0], 4, h);
