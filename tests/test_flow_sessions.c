@@ -640,7 +640,7 @@ static void encode(struct flow_rig *r)
 			assert_non_null(t.token);
 		}
 		if (i == 0)
-			t.n = nssm_encoder_begin(r->enc, t.token, 0);
+			t.n = nssm_encoder_begin(r->enc, t.token, 0, NULL);
 		t.first[i] = t.n;
 		if (i == s.n)
 			break;
