@@ -305,6 +305,7 @@ static void generator_options(struct run *r)
 	if (g->n_sessions == 0)
 		g->n_sessions = UINT64_MAX;
 	g->max_packets = (uint64_t)nssm_conf_int(c, NSSM_K_GEN_PACKETS);
+	g->min_packets = (uint64_t)nssm_conf_int(c, NSSM_K_GEN_MIN_PACKETS);
 	g->max_tokens = (uint64_t)nssm_conf_int(c, NSSM_K_GEN_TOKENS);
 	if (g->max_tokens == 0)
 		g->max_tokens = DEFAULT_MAX_TOKENS;

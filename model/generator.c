@@ -272,6 +272,12 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 	}
 	uint64_t legal[NSSM_MASK_WORDS];
 	bool some = nssm_codec_mask(legal, &r->card->codec, &r->card->vocab, r->cfg->mask, l->mask);
+	if (l->n_pkt < r->cfg->min_packets) {
+		if (!some)
+			memset(legal, 0xff, sizeof legal);
+		legal[r->card->vocab.eot / 64] &= ~(1ull << r->card->vocab.eot % 64);
+		some = true;
+	}
 	uint16_t token = nssm_sample(logits, r->V, &r->cfg->sampler, some ? legal : NULL, l->recent, l->n_recent, &l->rng,
 	        w->sample_scratch);
 	enum nssm_end_reason end = take(r, l, token);

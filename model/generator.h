@@ -49,6 +49,7 @@ struct nssm_generator_cfg {
 	const double *label_weight;
 	int n_mix;
 	uint64_t max_packets;         /* a session, those of the prompt included; 0: none */
+	uint64_t min_packets;         /* a session does not end by itself before it has so many; 0: whenever it likes */
 	uint64_t max_tokens;          /* a session, label, conditions and prompt included; 0: none */
 	double sessions_per_s;        /* Poisson arrivals, session 0 at time 0; 0: all at time 0 */
 	int n_lanes;                  /* >= 1; no more are used than there are sessions */

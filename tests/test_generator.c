@@ -407,6 +407,38 @@ static void limits(void **state)
 	}
 }
 
+static uint64_t fewest_packets(const struct got *g, size_t n)
+{
+	uint64_t fewest = UINT64_MAX;
+	for (size_t i = 0; i < n; i++) {
+		uint64_t n_pkt = 0;
+		for (size_t k = 0; k < g->s[i].n; k++)
+			n_pkt += g->s[i].token[k] == PKT;
+		assert_int_equal(g->s[i].end, NSSM_END_EOT);
+		fewest = n_pkt < fewest ? n_pkt : fewest;
+	}
+	return fewest;
+}
+
+/* A model that would end soon may not, with a grammar and without. */
+static void least_packets(void **state)
+{
+	for (int with_mask = 0; with_mask < 2; with_mask++) {
+		static struct got g;
+		struct nssm_generator_cfg cfg = base_cfg(&g);
+		masked = with_mask != 0;
+		cfg.n_sessions = 50;
+		cfg.max_tokens = 0;
+		assert_int_equal(run(&cfg), 0);
+		assert_true(fewest_packets(&g, 50) < 3);
+		drop(&g);
+		cfg.min_packets = 9;
+		assert_int_equal(run(&cfg), 0);
+		assert_true(fewest_packets(&g, 50) >= 9);
+		drop(&g);
+	}
+}
+
 static void prompt(void **state)
 {
 	static const uint16_t p[] = {1, 2, 3, PKT, 5, 6, PKT, 8};
@@ -812,6 +844,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	        cmocka_unit_test_setup(any_lanes_any_threads, setup),
 	        cmocka_unit_test_setup(limits, setup),
+	        cmocka_unit_test_setup(least_packets, setup),
 	        cmocka_unit_test_setup(prompt, setup),
 	        cmocka_unit_test_setup(conditions, setup),
 	        cmocka_unit_test_setup(parts_of_a_run, setup),
