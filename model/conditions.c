@@ -271,8 +271,8 @@ void nssm_meter_packet(struct nssm_meter *m, const struct nssm_pkt *pkt)
 	uint32_t end = said && h.ip_len < pkt->wirelen - h.l3_off ? h.l3_off + h.ip_len : pkt->wirelen;
 	uint32_t len = end > h.payload_off ? end - h.payload_off : 0;
 	/* Ports used again: another initial number is another connection. */
-	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && f->end[d].known && f->end[d].nxt - seq > 1u << 16)
-		memset(f->end, 0, sizeof f->end);
+	if ((flags & TCP_SYN) != 0 && f->end[d].known && f->end[d].nxt - seq > 1u << 16)
+		memset(&f->end[(flags & TCP_ACK) == 0 ? 0 : d], 0, ((flags & TCP_ACK) == 0 ? 2 : 1) * sizeof *f->end);
 	if ((flags & TCP_RST) != 0)
 		return;
 	if ((flags & TCP_ACK) != 0)
