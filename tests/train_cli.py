@@ -230,6 +230,51 @@ class Train(unittest.TestCase):
         r = netssm("train", *self.args(), "--init", self.done, "--out", self.path("init2"))
         self.assertEqual(r.returncode, 0, r.stderr)
 
+    def test_conditions(self):
+        """From prepare --conditions to generate --rtt, and who refuses what."""
+        samples = os.path.join(ROOT, "samples")
+        captures = [a for i in range(1, 5) for a in ("--captures", os.path.join(samples, f"web-00{i}.pcap.gz"))]
+        prepare = ["prepare", *captures, "--label", "web", "--progress", "none", "--out"]
+        r = netssm(*prepare, self.path("x.nssm"), "--codec", "raw", "--conditions")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("--conditions: codec raw has no such thing", r.stderr)
+        models = {}
+        for name, more in (("plain", []), ("told", ["--conditions"])):
+            netssm(*prepare, self.path(name + ".nssm"), "--codec", "flow", *more, check=True)
+            models[name] = self.path("m-" + name)
+            netssm("train", "--corpus", self.path(name + ".nssm"), *TINY, "--steps", "4", "--out", models[name], check=True)
+        r = netssm("train", "--corpus", self.path("told.nssm"), "--val", self.path("plain.nssm"), *TINY, "--steps", "4", "--out",
+            self.path("m-mixed"))
+        self.assertEqual(r.returncode, 1)
+        self.assertIn('"conditions":5', r.stderr)
+        r = netssm("train", "--corpus", self.path("told.nssm"), *TINY, "--steps", "4", "--resume", "--condition-dropout", "0.5", "--out",
+            models["told"])
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("train.condition_dropout 0.3", r.stderr)
+
+        def generate(model, *more):
+            return netssm("generate", "--model", model, "--sessions", "2", "--packets", "20", "--progress", "none", "--pcap-out",
+                self.path("g.pcap"), "--manifest", self.path("g.json"), *more)
+        r = generate(models["plain"], "--rtt", "80ms")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("--rtt: " + models["plain"], r.stderr)
+        self.assertIn("without conditions", r.stderr)
+        for flags, word in ((("--loss", "3"), "a share"), (("--loss", "2x"), "a share"), (("--throughput", "100pps"), "bits a second")):
+            r = generate(models["told"], *flags)
+            self.assertEqual(r.returncode, 1, flags)
+            self.assertIn(flags[0] + ": expected " + word, r.stderr)
+        out = []
+        for flags in ([], ["--rtt", "80ms", "--loss", "2%"], ["--throughput", "5Mbps", "--session-seconds", "30", "--session-packets", "500"]):
+            r = generate(models["told"], *flags)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            with open(self.path("g.json"), encoding="utf-8") as f:
+                out.append(json.load(f)["source"]["conditions"])
+        self.assertEqual(out[0], {})
+        self.assertEqual(sorted(out[1]), ["loss", "rtt"])
+        self.assertAlmostEqual(out[1]["rtt"], 0.08, delta=0.08 * 0.2)
+        self.assertAlmostEqual(out[1]["loss"], 0.02, delta=0.02 * 0.2)
+        self.assertEqual(sorted(out[2]), ["duration", "packets", "throughput"])
+
     def test_full_disk(self):
         part = self.path("part")
         with open(self.path("part.err"), "wb") as said:
