@@ -653,6 +653,12 @@ static bool pad_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, 
 	return pad_bits(g, (uint8_t)b);
 }
 
+/* What a capture cut off is no defect of a header, and a model that was trained on such captures must be able to say so. */
+static bool clean_cap_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
+{
+	return pad_ok(g, cfg, b) && (b & (2 | 4)) == 0;
+}
+
 static bool eop_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
 {
 	return cfg->payload != NSSM_PAYLOAD_FULL || (b & 2) != 0;
@@ -796,10 +802,7 @@ static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct
 		allow(legal, clean ? 1 : 0, 255);
 		break;
 	case F_CAP:
-		if (clean)
-			allow(legal, 1, 1);
-		else
-			allow_if(legal, 31, pad_ok, g, cfg);
+		allow_if(legal, 31, clean ? clean_cap_ok : pad_ok, g, cfg);
 		break;
 	case F_LINK:
 		allow(legal, 1, 7);
