@@ -18,6 +18,8 @@
 #define GAP_MAX   (1ull << 62)
 /* Between packets of a connection that is made to end. */
 #define TEARDOWN_GAP_NS 1000000u
+/* So far apart are the names of neighbouring sessions' hosts, so that sessions that run at the same time seldom share one. */
+#define NAMES_OF_SESSION 16u
 
 struct flow_decoder {
 	struct flow_state state;
@@ -25,6 +27,7 @@ struct flow_decoder {
 	struct nssm_codec_cfg cfg;
 	enum nssm_fill fill;
 	struct nssm_rng time, payload, identity;
+	uint32_t first_name; /* pool: sessions number their hosts and MACs from different numbers on */
 	uint32_t n_said, at; /* at: next byte to read */
 	uint8_t said[SAID_MAX];
 	uint8_t opt[40];
@@ -95,7 +98,7 @@ static unsigned hear_mac(struct flow_decoder *d, int ver, const uint8_t *host)
 	} else if (b == 253 || d->cfg.identity == NSSM_IDENTITY_KEEP) {
 		memcpy(mac, bytes(d, 6), 6);
 	} else {
-		uint32_t n = ++s->n_named_macs;
+		uint32_t n = d->first_name + ++s->n_named_macs;
 		mac[3] = (uint8_t)(n >> 16);
 		put16(mac + 4, n);
 	}
@@ -114,12 +117,14 @@ static void name_host(uint8_t a[16], int ver, unsigned class, uint32_t n)
 		put16(a + 14, n);
 		return;
 	}
-	n += n / 254 * 2; /* neither .0 nor .255 */
 	static const uint8_t head[4][2] = {{192, 168}, {198, 18}, {0}, {169, 254}};
-	memcpy(a, head[class], 2);
-	put16(a + 2, n);
-	if (class == FLOW_CLASS_LINK)
-		a[2] = (uint8_t)(1 + a[2] % 254);
+	/* Neither .0 nor .255; in the range of the class again from its beginning. */
+	n %= class == FLOW_CLASS_GLOBAL ? 2 * 64000 : 64000;
+	uint32_t net = n / 254;
+	a[0] = head[class][0];
+	a[1] = (uint8_t)(head[class][1] + (net >> 8));
+	a[2] = (uint8_t)(class == FLOW_CLASS_LINK ? 1 + net % 254 : net); /* RFC 3927: neither the first 256 nor the last */
+	a[3] = (uint8_t)(1 + n % 254);
 }
 
 static unsigned hear_host(struct flow_decoder *d, int ver)
@@ -135,7 +140,7 @@ static unsigned hear_host(struct flow_decoder *d, int ver)
 	if (class == FLOW_CLASS_LITERAL)
 		memcpy(addr, bytes(d, v ? 16 : 4), v ? 16 : 4);
 	else
-		name_host(addr, ver, class, ++s->n_named[v][class]);
+		name_host(addr, ver, class, d->first_name + ++s->n_named[v][class]);
 	unsigned m = hear_mac(d, ver, addr), slot = flow_new_host(s, ver, addr);
 	s->host[v][slot].mac_src = s->host[v][slot].mac_dst = (uint8_t)m;
 	return slot;
@@ -837,6 +842,7 @@ void flow_decoder_begin(struct flow_decoder *d, uint64_t seed, uint64_t session)
 	nssm_rng_init(&d->time, seed, session, NSSM_RNG_TIME);
 	nssm_rng_init(&d->payload, seed, session, NSSM_RNG_PAYLOAD);
 	nssm_rng_init(&d->identity, seed, session, NSSM_RNG_IDENTITY);
+	d->first_name = (uint32_t)(session * NAMES_OF_SESSION);
 	d->n_said = 0;
 }
 

@@ -21,9 +21,9 @@ static void write_packet(FILE *out, const struct nssm_frame *f, uint64_t ts)
 {
 	write_u32(out, (uint32_t)(ts / 1000000000));
 	write_u32(out, (uint32_t)(ts % 1000000000));
-	write_u32(out, f->caplen);
 	write_u32(out, f->len);
-	fwrite(f->data, 1, f->caplen, out);
+	write_u32(out, f->len);
+	fwrite(f->data, 1, f->len, out);
 }
 
 int main(int argc, char **argv)

@@ -264,8 +264,9 @@ static void same_frame(const struct flow_rig *r, const struct nssm_pkt *p, const
 	}
 	if (r->cfg.identity == NSSM_IDENTITY_POOL)
 		return;
-	/* Walks spell literals longer than the encoder does, and leave payload out that would be kept. */
-	bool exact = mask == NSSM_MASK_CLEAN;
+	/* Walks spell literals longer than the encoder does, and leave payload out that would be kept; the checksum of a cut frame is
+	 * that of what fills it. */
+	bool exact = mask == NSSM_MASK_CLEAN && p->caplen == p->wirelen;
 	uint32_t csum = exact ? 0 : csum_at(p), n = exact ? p->caplen : f->n_known < p->caplen ? f->n_known : p->caplen;
 	for (uint32_t k = 0; k < n; k++)
 		if (f->data[k] != p->data[k] && !(csum != 0 && (k == csum || k == csum + 1))) {
