@@ -18,7 +18,8 @@ import sys
 import tempfile
 
 NETSSM, CKPT_TOOL, RENDER_TOOL = (os.path.abspath(p) for p in sys.argv[1:4])
-KEEP = {"frame", "eth", "ethertype", "vlan", "ip", "ipv6", "tcp", "udp", "data"}
+KEEP = {"frame", "eth", "ethertype", "vlan", "arp", "ip", "ipv6", "icmp", "icmpv6", "tcp", "udp", "data"}
+KNOWN = {"arp", "icmp", "icmpv6", "tcp", "udp"}
 KEEP_UNDER = ("_ws.", "ip.options", "ipv6.", "tcp.options")
 ERROR = 8388608
 BAD_CHECKSUM = "0"
@@ -72,7 +73,7 @@ def tshark_accepts(path, expected, config, what):
     last = ""
     for row in rows:
         where = f"{what}: frame {row['frame.number']}: "
-        check("tcp" in row["frame.protocols"] or "udp" in row["frame.protocols"], where + row["frame.protocols"])
+        check(KNOWN & set(row["frame.protocols"].split(":")), where + row["frame.protocols"])
         check(not row["_ws.malformed"], where + "malformed")
         for severity, message in zip(row["_ws.expert.severity"].split("|"), row["_ws.expert.message"].split("|")):
             check(not severity or int(severity) < ERROR, where + message)
