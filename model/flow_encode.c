@@ -576,22 +576,23 @@ static void say_tcp(struct flow_encoder *e, struct out *o, struct flow_pkt *p, s
 
 /* --- UDP, echo ------------------------------------------------------------------------------------------------------------------- */
 
+/* The longest run of bytes that are the reference's; r, 0: none. */
 static unsigned best_run(const struct flow_pkt *p, const uint8_t *ref, unsigned n_ref, unsigned *from, unsigned *n)
 {
-	unsigned best = 0;
+	static const struct {
+		uint8_t begin, first; /* first: r of one byte from there */
+	} start[4] = {{0, 1}, {1, 13}, {2, 24}, {4, 34}};
+	unsigned best = 0, most = p->n_prefix < NSSM_FLOW_RUN_MAX ? p->n_prefix : NSSM_FLOW_RUN_MAX;
 	*from = *n = 0;
-	for (unsigned r = 1; r < FLOW_N_RUNS; r++) {
-		unsigned f, k, i = 0;
-		flow_run(r, &f, &k);
-		if (k <= *n || f + k > p->n_prefix)
-			continue;
-		while (i < k && p->prefix[f + i] == (f + i < n_ref ? ref[f + i] : 0))
+	for (unsigned k = 0; k < 4; k++) {
+		unsigned f = start[k].begin, i = f;
+		while (i < most && p->prefix[i] == (i < n_ref ? ref[i] : 0))
 			i++;
-		if (i < k)
+		if (i <= f + *n)
 			continue;
-		best = r;
+		best = start[k].first + i - f - 1;
 		*from = f;
-		*n = k;
+		*n = i - f;
 	}
 	return best;
 }
