@@ -8,13 +8,13 @@ seed=${NETSSM_TEST_SEED:-$(date +%s)}
 echo "NETSSM_TEST_SEED=$seed"
 RANDOM=$((seed % 32768))
 
-# Short sessions and packets cut to 64 bytes: in 200 steps every lane changes sessions and the order is drawn anew.
+# Short sessions and packets cut to 64 bytes: in 300 steps every lane changes sessions and the order is drawn anew.
 captures=()
 for number in 005 009 012 020 022; do
 	captures+=(--captures "$samples/dns-$number.pcap.gz")
 done
 run "$netssm" prepare "${captures[@]}" --label dns --codec raw --packet-len 64 --out "$tmp/train.nssm" --progress none
-steps=200
+steps=300
 train() { "$netssm" train --corpus "$tmp/train.nssm" --steps $steps --save-every 0 "${tiny[@]}" "$@"; }
 
 # start OUT ARGS…: in the background, as $child, without a shell between.
@@ -78,7 +78,7 @@ more=()
 for signal in INT TERM; do
 	at=$(($(rows "$tmp/stopped/log.csv") + 5 + RANDOM % 30))
 	# Again where a fast machine was done before the signal came.
-	for _ in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		rm -rf "$tmp/before"
 		[ ! -d "$tmp/stopped" ] || cp -r "$tmp/stopped" "$tmp/before"
 		# Far from saving by itself, so what is there afterwards was written because of the signal.
