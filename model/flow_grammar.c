@@ -826,7 +826,8 @@ void flow_gram_legal(uint64_t legal[4], const struct flow_gram *g, const struct 
 	legal[0] = legal[1] = legal[2] = legal[3] = 0;
 	switch (field_of[g->field].type) {
 	case FIX:
-		allow(legal, 0, 255);
+		/* A model that spells a gap of more than a day has lost its way, and the run would wait for it. */
+		allow(legal, 0, clean && g->field == F_GAPX ? 64 : 255);
 		break;
 	case V:
 	case LITS:
