@@ -68,28 +68,13 @@ unsigned flow_layout_of(const uint8_t *opt, uint32_t n)
 
 const uint8_t *flow_find_ts(const uint8_t *opt, uint32_t n)
 {
-	for (uint32_t i = 0; i < n && opt[i] != 0;) {
-		if (opt[i] == 1) {
-			i++;
-			continue;
-		}
-		uint32_t len = i + 1 < n ? opt[i + 1] : 0;
-		if (len < 2 || len > n - i)
-			return NULL;
+	for (uint32_t i = 0, len; (len = flow_option(opt + i, n - i)) > 0; i += len)
 		if (opt[i] == 8 && len == 10)
 			return opt + i;
-		i += len;
-	}
 	return NULL;
 }
 
 /* --- headers ------------------------------------------------------------------------------------------------------- */
-
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v);
-}
 
 static uint32_t build_link(uint8_t *out, const struct flow_pkt *p)
 {

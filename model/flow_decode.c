@@ -192,8 +192,7 @@ static void options_of(struct flow_decoder *d, struct flow_pkt *p, unsigned layo
 	for (unsigned i = 0; i < n_edges; i++) {
 		unsigned code = byte(d);
 		v = code == 255 ? v + zigzag(d) : flow_edge(p->flow, p->dir, code, i % 2 != 0);
-		put16(edge[i], v >> 16);
-		put16(edge[i] + 2, v);
+		put32(edge[i], v);
 	}
 	p->n_opt = (uint32_t)(o - d->opt);
 	p->opt = d->opt;
@@ -390,10 +389,8 @@ static void stamp(struct flow_decoder *d, struct flow_pkt *p, uint32_t beyond, c
 	if (!end->has_ts && d->cfg.identity == NSSM_IDENTITY_POOL)
 		val = nssm_rng_u32(&d->identity) >> 1;
 	uint8_t *o = d->opt + (ts - p->opt);
-	put16(o + 2, val >> 16);
-	put16(o + 4, val);
-	put16(o + 6, ecr >> 16);
-	put16(o + 8, ecr);
+	put32(o + 2, val);
+	put32(o + 6, ecr);
 }
 
 static void foretold_options(struct flow_decoder *d, struct flow_pkt *p)
@@ -546,7 +543,7 @@ static void hear_known(struct flow_decoder *d, struct flow_pkt *p, unsigned code
 	p->tos = end->tos;
 	p->df = end->df;
 	p->label = p->ver == 6 ? end->label : 0;
-	p->proto = p->kind == FLOW_TCP ? PROTO_TCP : p->kind == FLOW_UDP ? PROTO_UDP : p->ver == 4 ? 1 : 58;
+	p->proto = p->kind == FLOW_TCP ? PROTO_TCP : p->kind == FLOW_UDP ? PROTO_UDP : p->ver == 4 ? PROTO_ICMP : PROTO_ICMP6;
 	if (p->kind == FLOW_TCP)
 		hear_tcp(d, p, x);
 	else if (p->kind == FLOW_UDP)
@@ -672,11 +669,7 @@ static void set_csum(struct flow_decoder *d, const struct flow_pkt *p, const str
 	if (b->csum == 0 || p->l4_mode == FLOW_CSUM_LITERAL || p->l4_mode == FLOW_CSUM_ZERO)
 		return;
 	uint8_t *f = d->frame;
-	uint32_t n = b->end - b->l4, sum = 0;
-	if (p->kind != FLOW_ECHO || p->ver == 6) {
-		sum = p->ver == 4 ? nssm_csum_add(0, f + b->l3 + 12, 8) : nssm_csum_add(0, f + b->l3 + 8, 32);
-		sum += p->proto + (n >> 16) + (n & 0xffff);
-	}
+	uint32_t n = b->end - b->l4, sum = csum_pseudo(f + b->l3, p->ver, p->proto, n);
 	uint16_t c = (uint16_t)~nssm_csum_fold(sum);
 	if (p->l4_mode == FLOW_CSUM_RIGHT) {
 		/* Zeros add nothing. */
@@ -719,14 +712,12 @@ static void build(struct flow_decoder *d, struct flow_pkt *p, const struct extra
 		fill(d, d->frame + at, b.end - at);
 	set_csum(d, p, &b);
 	uint32_t wire = least(wire_length(d, x, b.end), NSSM_FRAME_MAX);
-	if (wire > b.end) {
+	if (wire > b.end)
 		memset(d->frame + b.end, 0, wire - b.end);
-		memcpy(d->frame + b.end, p->trailer != NULL ? p->trailer : d->frame, least(p->n_trailer, wire - b.end));
-	}
+	if (wire > b.end && p->n_trailer > 0)
+		memcpy(d->frame + b.end, p->trailer, least(p->n_trailer, wire - b.end));
 	*frame = (struct nssm_frame){.data = d->frame, .len = wire, .n_known = least(at, wire), .has_gap = true};
 	frame->caplen = least(wire, d->state.snap);
-	if (x->cap & 8 && x->clen == 0)
-		frame->caplen = wire;
 }
 
 static uint64_t draw_gap(struct flow_decoder *d, unsigned step, unsigned gapx)

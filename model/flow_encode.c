@@ -96,7 +96,8 @@ static unsigned say_mac(struct flow_encoder *e, struct out *o, const uint8_t mac
 		bytes(o, mac, 6);
 	} else {
 		byte(o, mac[0] & 1 ? 253 : 255);
-		say_group(o, mac, mac[0] & 1 ? 6 : 0);
+		if (mac[0] & 1)
+			say_group(o, mac, 6);
 	}
 	return flow_new_mac(s, mac);
 }
@@ -172,7 +173,7 @@ static void say_new_flow(struct flow_encoder *e, struct out *o, struct flow_pkt 
 
 /* --- what differs from what was foretold ------------------------------------------------------------------------------------------ */
 
-/* Bits of X with what follows it, in the order of the specification. Bits that the operation itself has are in `op`. */
+/* Bits of X with what follows it. */
 struct extra {
 	uint8_t x, iph, cap, link, bad;
 	uint8_t seq_code, id_code, ecr_code;
@@ -279,15 +280,15 @@ static void say_options(struct out *o, const struct flow_pkt *p, unsigned layout
 		bytes(o, p->opt, p->n_opt);
 		return;
 	}
-	for (uint32_t i = 0; i < p->n_opt && p->opt[i] != 0;) {
+	uint32_t len;
+	for (uint32_t i = 0; (len = flow_option(p->opt + i, p->n_opt - i)) > 0; i += len) {
 		const uint8_t *opt = p->opt + i;
 		if (opt[0] == 2)
 			bytes(o, opt + 2, 2);
 		else if (opt[0] == 3)
 			byte(o, opt[2]);
-		i += opt[0] == 1 ? 1 : opt[1];
 	}
-	for (uint32_t i = 0; i < p->n_opt && p->opt[i] != 0;) {
+	for (uint32_t i = 0; (len = flow_option(p->opt + i, p->n_opt - i)) > 0; i += len) {
 		const uint8_t *opt = p->opt + i;
 		for (uint32_t k = 2; opt[0] == 5 && k < opt[1]; k += 4) {
 			uint32_t edge = get32(opt + k);
@@ -297,7 +298,6 @@ static void say_options(struct out *o, const struct flow_pkt *p, unsigned layout
 				zigzag(o, edge - before);
 			before = edge;
 		}
-		i += opt[0] == 1 ? 1 : opt[1];
 	}
 }
 

@@ -1,6 +1,6 @@
 /* flow_grammar — which byte may come next in the `flow` codec's tokens (codec_flow.h), as a finite automaton that knows no flows:
  * the field that is being spelled, how many bytes it has left, which fields are still to come, how many flows, hosts, MACs and ports
- * have been named. 56 bytes a lane; a session's automaton begins zeroed.
+ * have been named. At most 64 bytes a lane.
  * Checked: tests/test_flow_codec.c (every byte: legal in `full` exactly where flow_gram_byte takes it; walks)             */
 #ifndef NSSM_FLOW_GRAMMAR_H
 #define NSSM_FLOW_GRAMMAR_H

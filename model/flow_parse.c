@@ -6,8 +6,6 @@
 #include "model/flow_grammar.h"
 #include "model/packet_impl.h"
 
-#define PROTO_ICMP  1u
-#define PROTO_ICMP6 58u
 /* Literal bytes behind a header: of a protocol that has messages of its own, of another, of a frame that is no IP. */
 #define LIT_ICMP  128u
 #define LIT_IP    64u
@@ -217,11 +215,7 @@ static void check_l4(struct flow_pkt *p, const struct view *v, uint32_t l4, uint
 		return;
 	}
 	const uint8_t *o = in->data + l4;
-	uint32_t pseudo = 0;
-	if (p->kind != FLOW_ECHO || p->ver == 6) {
-		pseudo = p->ver == 4 ? nssm_csum_add(0, v->d + v->l3 + 12, 8) : nssm_csum_add(0, v->d + v->l3 + 8, 32);
-		pseudo += p->proto + (n >> 16) + (n & 0xffff);
-	}
+	uint32_t pseudo = csum_pseudo(v->d + v->l3, p->ver, p->proto, n);
 	if (p->l4_csum == 0 && p->kind == FLOW_UDP) {
 		p->l4_mode = FLOW_CSUM_ZERO;
 	} else if (nssm_csum_fold(nssm_csum_add(pseudo, o, n)) == 0 && (p->kind == FLOW_UDP || p->l4_csum != 0xffff)) {
@@ -312,17 +306,13 @@ static void blank(struct flow_parser *e, struct flow_pkt *p)
 	uint8_t *o = e->blank + FLOW_IPOPT_MAX;
 	memcpy(o, p->opt, p->n_opt);
 	uint32_t i = 0;
-	while (i < p->n_opt && o[i] != 0) {
-		uint32_t len = o[i] == 1 ? 1 : i + 1 < p->n_opt ? o[i + 1] : 0;
-		if (len == 0 || len > p->n_opt - i || (len == 1 && o[i] != 1))
-			break;
+	for (uint32_t len; (len = flow_option(o + i, p->n_opt - i)) > 0; i += len) {
 		/* Of MPTCP only ADD_ADDR (RFC 8684, section 3.4.1). Options that are not known may hold the address a proxy was asked from. */
 		bool multipath = o[i] == 30 && len > 4, known = o[i] <= 5 || o[i] == 8 || o[i] == 30;
 		if (multipath && o[i + 2] >> 4 == 3)
 			memset(o + i + 4, 0, len - 4);
 		else if (!known)
 			memset(o + i + 2, 0, len - 2);
-		i += len;
 	}
 	/* What stands behind the list's end, or has no length. */
 	if (i + 2 < p->n_opt)

@@ -426,17 +426,13 @@ static void update_ts(struct flow_state *s, const struct flow_pkt *p, struct flo
 
 static void update_sack(struct flow_end *e, const uint8_t *opt, uint32_t n)
 {
-	for (uint32_t i = 0; i < n && opt[i] != 0;) {
-		uint32_t len = opt[i] == 1 ? 1 : i + 1 < n ? opt[i + 1] : 0;
-		if (len == 0 || len > n - i || (len == 1 && opt[i] != 1))
-			return;
-		if (opt[i] == 5 && len >= 10 && len <= 34) {
-			e->n_sack = (uint8_t)((len - 2) / 8 * 2);
-			for (uint32_t k = 0; k < e->n_sack; k++)
-				e->sack[k] = get32(opt + i + 2 + 4 * k);
-			return;
-		}
-		i += len;
+	for (uint32_t i = 0, len; (len = flow_option(opt + i, n - i)) > 0; i += len) {
+		if (opt[i] != 5 || len < 10 || len > 34)
+			continue;
+		e->n_sack = (uint8_t)((len - 2) / 8 * 2);
+		for (uint32_t k = 0; k < e->n_sack; k++)
+			e->sack[k] = get32(opt + i + 2 + 4 * k);
+		return;
 	}
 }
 

@@ -216,6 +216,15 @@ void flow_said_host_link(struct flow_host *src, struct flow_host *dst, const str
 /* What is known after the packet. */
 void flow_update(struct flow_state *s, const struct flow_pkt *p);
 
+/* Length of the option at opt, of which `left` bytes are there; 0: the list ends here, or goes on in no way that there is. */
+static inline uint32_t flow_option(const uint8_t *opt, uint32_t left)
+{
+	if (left == 0 || opt[0] == 0)
+		return 0;
+	uint32_t len = opt[0] == 1 ? 1 : left > 1 ? opt[1] : 0;
+	return len > left || (len < 2 && opt[0] != 1) ? 0 : len;
+}
+
 /* The timestamps option of a list that is well-formed as far as it, or NULL. */
 const uint8_t *flow_find_ts(const uint8_t *opt, uint32_t n);
 

@@ -84,8 +84,7 @@ uint16_t nssm_csum_fold(uint32_t sum)
 uint16_t nssm_csum_l4(const uint8_t *l3, int ip_version, uint8_t proto, const uint8_t *l4, size_t l4_len)
 {
 	assert(l4_len >= (proto == PROTO_UDP ? UDP_LEN : TCP_LEN));
-	uint32_t sum = ip_version == 4 ? nssm_csum_add(0, l3 + 12, 8) : nssm_csum_add(0, l3 + 8, 32);
-	sum += proto + (uint32_t)(l4_len >> 16) + (uint32_t)(l4_len & 0xffff);
+	uint32_t sum = csum_pseudo(l3, ip_version, proto, (uint32_t)l4_len);
 	size_t field = proto == PROTO_UDP ? 6 : 16;
 	sum = nssm_csum_add(sum, l4, field);
 	sum = nssm_csum_add(sum, l4 + field + 2, l4_len - field - 2);

@@ -3,7 +3,6 @@
 #include "model/packet.h"
 #include "model/packet_impl.h"
 
-enum { PROTO_ICMP = 1, PROTO_ICMP6 = 58 };
 #define ICMP_LEN 8u
 
 /* Where the transport's checksum stands; 0: it has none that is known. */
@@ -24,14 +23,6 @@ static bool fix(uint8_t *field, uint32_t sum, const uint8_t *data, uint32_t n, b
 	uint16_t want = nssm_csum_fold(nssm_csum_add(sum, data, n));
 	put16(field, udp && want == 0 ? 0xffff : want);
 	return get16(field) != was;
-}
-
-static uint32_t pseudo_header(const struct nssm_hdrs *h, const uint8_t *l3, uint32_t l4_len)
-{
-	if (h->proto == PROTO_ICMP)
-		return 0;
-	uint32_t sum = h->ip_version == 4 ? nssm_csum_add(0, l3 + 12, 8) : nssm_csum_add(0, l3 + 8, 32);
-	return sum + h->proto + (l4_len >> 16) + (l4_len & 0xffff);
 }
 
 /* How much of an ICMP message of n bytes is a packet that it quotes, from its 9th byte on; 0: it is no error. What may follow the
@@ -89,7 +80,7 @@ static unsigned fix_packet(struct nssm_hdrs *h, uint8_t *data, uint32_t n, bool 
 	/* Before the sum that covers it. */
 	if (icmp && !quoted && l4_len > ICMP_LEN)
 		fixed |= fix_quoted(l4 + ICMP_LEN, quoted_len(l4, l4_len, h->ip_version));
-	if (fix(l4 + at, pseudo_header(h, l3, l4_len), l4, l4_len, udp))
+	if (fix(l4 + at, csum_pseudo(l3, h->ip_version, h->proto, l4_len), l4, l4_len, udp))
 		fixed |= NSSM_REPAIR_L4_CSUM;
 	return fixed;
 }

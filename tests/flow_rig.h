@@ -10,6 +10,7 @@
 #include "model/codec.h"
 #include "model/codec_flow.h"
 #include "model/flow_grammar.h"
+#include "model/packet_impl.h"
 
 #define FLOW_RIG_CFGS 7
 static const struct nssm_codec_cfg flow_rig_cfg[FLOW_RIG_CFGS] = {
@@ -48,6 +49,18 @@ static inline void flow_rig_close(struct flow_rig *r)
 {
 	nssm_encoder_close(&r->enc);
 	nssm_decoder_close(&r->dec);
+}
+
+/* Where the transport checksum of a packet stands, or 0. */
+static inline uint32_t flow_rig_csum_at(const struct nssm_pkt *p)
+{
+	struct nssm_hdrs h;
+	int rc = nssm_pkt_walk(&h, p->data, p->caplen);
+	if ((rc == NSSM_PKT_OK || rc == NSSM_PKT_CUT) && h.payload_off != 0)
+		return h.l4_off + (h.proto == PROTO_UDP ? 6u : 16u);
+	if (rc != NSSM_PKT_NOT_TCP_UDP || (h.proto != 1 && h.proto != 58))
+		return 0;
+	return (h.ip_version == 4 ? h.l3_off + (p->data[h.l3_off] & 15u) * 4 : h.l4_off) + 2u;
 }
 
 /* --- random walks ----------------------------------------------------------------------------------------------------- */

@@ -1,47 +1,13 @@
-/* sink_packets — for tests of sinks: packets to hand over, and the count of allocations (link with wrap_alloc). */
+/* sink_packets — for tests of sinks: packets to hand over, and alloc_count.h. */
 #ifndef NSSM_TESTS_SINK_PACKETS_H
 #define NSSM_TESTS_SINK_PACKETS_H
 
-#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "replay/sink.h"
+#include "tests/alloc_count.h"
 
 #define T0_NS (1700000000ull * 1000000000u)
-
-static atomic_ulong n_allocs;
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t k);
-void *__real_realloc(void *p, size_t n);
-void *__real_aligned_alloc(size_t a, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t k);
-void *__wrap_realloc(void *p, size_t n);
-void *__wrap_aligned_alloc(size_t a, size_t n);
-
-void *__wrap_malloc(size_t n)
-{
-	atomic_fetch_add(&n_allocs, 1);
-	return __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t k)
-{
-	atomic_fetch_add(&n_allocs, 1);
-	return __real_calloc(n, k);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-	atomic_fetch_add(&n_allocs, 1);
-	return __real_realloc(p, n);
-}
-
-void *__wrap_aligned_alloc(size_t a, size_t n)
-{
-	atomic_fetch_add(&n_allocs, 1);
-	return __real_aligned_alloc(a, n);
-}
 
 /* Packet i: 60 to 159 bytes, each byte known from i; every third one was cut by its capture; 1 ms 123 ns apart. */
 static inline struct nssm_tx packet(uint64_t i, uint8_t data[160])

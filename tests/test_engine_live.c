@@ -13,46 +13,11 @@
 
 #include "base/philox.h"
 #include "replay/capture.h"
+#include "tests/alloc_count.h"
 #include "tests/engine_fixture.h"
 #include "tests/frames.h"
 #include "tests/scratch.h"
 #include "tests/vocab_fixture.h"
-
-/* --- counted allocation (linked with --wrap) ------------------------------------------------------------------ */
-
-static uint64_t n_allocs;
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t k);
-void *__real_realloc(void *p, size_t n);
-void *__real_aligned_alloc(size_t a, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t k);
-void *__wrap_realloc(void *p, size_t n);
-void *__wrap_aligned_alloc(size_t a, size_t n);
-
-void *__wrap_malloc(size_t n)
-{
-	n_allocs++;
-	return __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t k)
-{
-	n_allocs++;
-	return __real_calloc(n, k);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-	n_allocs++;
-	return __real_realloc(p, n);
-}
-
-void *__wrap_aligned_alloc(size_t a, size_t n)
-{
-	n_allocs++;
-	return __real_aligned_alloc(a, n);
-}
 
 /* --- a clock ---------------------------------------------------------------------------------------------------- */
 

@@ -11,35 +11,8 @@
 #include "model/flow_grammar.h"
 #include "model/flow_state.h"
 #include "model/packet_impl.h"
+#include "tests/alloc_count.h"
 #include "tests/flow_rig.h"
-
-/* --- counted allocation (linked with --wrap) ------------------------------------------------------------------ */
-
-static uint64_t n_allocs;
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t k);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t k);
-void *__wrap_realloc(void *p, size_t n);
-
-void *__wrap_malloc(size_t n)
-{
-	n_allocs++;
-	return __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t k)
-{
-	n_allocs++;
-	return __real_calloc(n, k);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-	n_allocs++;
-	return __real_realloc(p, n);
-}
 
 /* --- the specification's example --------------------------------------------------------------------------------- */
 
@@ -237,18 +210,6 @@ static void keep_frame(struct frames *s, const struct nssm_frame *f)
 	s->n_bytes += f->len;
 }
 
-/* Where the transport checksum of a packet stands, or 0. */
-static uint32_t csum_at(const struct nssm_pkt *p)
-{
-	struct nssm_hdrs h;
-	int rc = nssm_pkt_walk(&h, p->data, p->caplen);
-	if ((rc == NSSM_PKT_OK || rc == NSSM_PKT_CUT) && h.payload_off != 0)
-		return h.l4_off + (h.proto == PROTO_UDP ? 6u : 16u);
-	if (rc != NSSM_PKT_NOT_TCP_UDP || (h.proto != 1 && h.proto != 58))
-		return 0;
-	return (h.ip_version == 4 ? h.l3_off + (p->data[h.l3_off] & 15u) * 4 : h.l4_off) + 2u;
-}
-
 static void dump(const struct nssm_pkt *p, const struct nssm_frame *f)
 {
 	for (uint32_t k = 0; k < p->caplen && k < 160; k++)
@@ -267,7 +228,7 @@ static void same_frame(const struct flow_rig *r, const struct nssm_pkt *p, const
 	/* Walks spell literals longer than the encoder does, and leave payload out that would be kept; the checksum of a cut frame is
 	 * that of what fills it. */
 	bool exact = mask == NSSM_MASK_CLEAN && p->caplen == p->wirelen;
-	uint32_t csum = exact ? 0 : csum_at(p), n = exact ? p->caplen : f->n_known < p->caplen ? f->n_known : p->caplen;
+	uint32_t csum = exact ? 0 : flow_rig_csum_at(p), n = exact ? p->caplen : f->n_known < p->caplen ? f->n_known : p->caplen;
 	for (uint32_t k = 0; k < n; k++)
 		if (f->data[k] != p->data[k] && !(csum != 0 && (k == csum || k == csum + 1))) {
 			dump(p, f);

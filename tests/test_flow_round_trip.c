@@ -12,6 +12,7 @@
 #include "model/iat.h"
 #include "model/packet_impl.h"
 #include "replay/capture.h"
+#include "tests/flow_rig.h"
 
 static uint64_t n_packets, n_tokens, n_wrong, n_files, n_skipped_csums;
 static double encode_s, decode_s;
@@ -61,23 +62,11 @@ static void drop(struct session *s)
 		free((void *)(uintptr_t)s->pkt[i].data);
 }
 
-/* The transport checksum of a packet whose payload is not all kept is that of what was filled in. */
-static uint32_t csum_at(const struct nssm_pkt *p)
-{
-	struct nssm_hdrs h;
-	int rc = nssm_pkt_walk(&h, p->data, p->caplen);
-	if ((rc == NSSM_PKT_OK || rc == NSSM_PKT_CUT) && h.payload_off != 0)
-		return h.l4_off + (h.proto == PROTO_UDP ? 6u : 16u);
-	if (rc != NSSM_PKT_NOT_TCP_UDP || (h.proto != 1 && h.proto != 58))
-		return 0;
-	return (h.ip_version == 4 ? h.l3_off + (p->data[h.l3_off] & 15u) * 4 : h.l4_off) + 2u;
-}
-
 static void compare(const char *path, size_t n, const struct nssm_codec_cfg *cfg, const struct nssm_pkt *p, const struct nssm_frame *f,
         uint64_t gap_ns)
 {
 	bool full = cfg->payload == NSSM_PAYLOAD_FULL;
-	uint32_t known = f->n_known < p->caplen ? f->n_known : p->caplen, csum = csum_at(p);
+	uint32_t known = f->n_known < p->caplen ? f->n_known : p->caplen, csum = flow_rig_csum_at(p);
 	struct nssm_hdrs h;
 	if (f->len != p->wirelen)
 		wrong(path, n, "length on the wire", f->len, p->wirelen);

@@ -42,12 +42,6 @@ static uint32_t below(uint32_t n)
 	return nssm_rng_below(&s.rng, n);
 }
 
-static void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, v >> 16);
-	put16(p + 2, v);
-}
-
 static void push_frame(const uint8_t *f, uint32_t wirelen, uint32_t caplen)
 {
 	assert_true(s.n < MOST_PACKETS);

@@ -58,25 +58,13 @@ static void tokens(struct flow_rig *r, const uint8_t *data, size_t size)
 	flow_rig_require(nssm_decoder_flush(r->dec, &f) == NSSM_DEC_END);
 }
 
-/* Where the transport checksum stands; 0: nowhere. */
-static uint32_t csum_at(const struct nssm_pkt *p)
-{
-	struct nssm_hdrs h;
-	int rc = nssm_pkt_walk(&h, p->data, p->caplen);
-	if ((rc == NSSM_PKT_OK || rc == NSSM_PKT_CUT) && h.payload_off != 0)
-		return h.l4_off + (h.proto == PROTO_UDP ? 6u : 16u);
-	if (rc != NSSM_PKT_NOT_TCP_UDP || (h.proto != 1 && h.proto != 58))
-		return 0;
-	return (h.ip_version == 4 ? h.l3_off + (p->data[h.l3_off] & 15u) * 4 : h.l4_off) + 2u;
-}
-
 static void same(const struct flow_rig *r, const struct nssm_pkt *p, const struct nssm_frame *f)
 {
 	flow_rig_require(f->len == p->wirelen && f->caplen == p->caplen);
 	if (r->cfg.identity == NSSM_IDENTITY_POOL)
 		return;
 	bool whole = r->cfg.payload == NSSM_PAYLOAD_FULL && p->caplen >= p->wirelen;
-	uint32_t csum = whole ? 0 : csum_at(p), n = f->n_known < p->caplen ? f->n_known : p->caplen;
+	uint32_t csum = whole ? 0 : flow_rig_csum_at(p), n = f->n_known < p->caplen ? f->n_known : p->caplen;
 	for (uint32_t i = 0; i < n; i++)
 		flow_rig_require(f->data[i] == p->data[i] || (csum != 0 && (i == csum || i == csum + 1)));
 	struct nssm_hdrs h;
