@@ -21,10 +21,14 @@
  *   MAC…   MACS MACD, and the MAC of a new host: a rank among the session's MACs; 253 a new group address (6 bytes); 254 the one
  *          that a multicast or broadcast address implies; 255 a new one (keep: 6 bytes; pool: none).
  *   SPORT  2 bytes. DPORT: rank among the session's destination ports, or 255 and 2 bytes.
- *   TOP    TCP: 16·kind... see enum nssm_flow_tcp_kind; +8 ACK, +4 WIN, +2 TS, +1 X follow.
- *   UOP    UDP: m + 6·r. m: length explicit, the last, the greatest of this direction, times 2; +1: X follows. r: which bytes of the
- *          payload prefix are those of the reference, as in nssm_flow_run: the last packet's prefix in this direction, else the
- *          other's, else zeros.
+ *   TOP    TCP: 16·kind; +8 ACK, +4 WIN, +2 TS, +1 X follow. Kind: flags and length, which is 0, the last one of this direction that was
+ *          not 0 (=), the greatest (^) or said by LEN (L): 0 ACK 0, 1 ACK =, 2 ACK L, 3 PSH ACK =, 4 PSH ACK L, 5 FIN ACK 0, 6 FIN PSH ACK
+ *          L, 7 RST 0, 8 RST ACK 0, 9 SYN ACK 0, 10 SYN 0, 11 ACK ^, 12 PSH ACK ^, 13 FIN ACK L, 14 FLAGS 0, 15 FLAGS L. With payload
+ *          full only 0 and L. A SYN of kind 9 (pool) or 10 from an end that sent something has its first number again.
+ *   UOP    UDP: m + 6·r. m: length explicit, the last, the greatest of this direction, times 2 (payload full: explicit); +1: X
+ *          follows. r: which bytes of the payload prefix are those of the reference: 0 none; 1–12 the first r; 13–23 r − 12 from byte 1
+ *          on; 24–33 r − 23 from byte 2 on; 34–41 r − 33 from byte 4 on. Reference: the last packet's prefix in this direction, else
+ *          the other's, else zeros.
  *   EOP    echo: +1 X, +2 LEN, +4 SEQ16 follow; else the length is the last one, the sequence number the next (direction 0) or that
  *          of the request (direction 1).
  *   ARPOP  bits 0–1: operation 1, 2 (0, 3: ARP16 follows); 4: target MAC explicit, else zeros in a request and the target's in a
@@ -47,10 +51,11 @@
  *          first and the last segment that this packet acknowledges and none before did; 4: ZZ, the peer's latest minus the echoed.
  *   IPID   0, 1, 2: from now on this direction counts by itself, with its host, or stands still (and does so now); b in 3–62: b − 1
  *          ahead of where it stood; 63: 2 bytes; 64–255: 256·(b−64) + 1 byte. IPv4 only.
- *   OPT    TCP options: number of a layout (nssm_flow_layout), then the values of its options in their order: MSS 2 bytes, window
+ *   OPT    TCP options: number of a layout (below), then the values of its options in their order: MSS 2 bytes, window
  *          scale 1, SACK edges: left as begin, right as end of the peer's k-th last segment, 0 its last number, 65–72 an
- *          edge of this direction's last SACK, or 255 and ZZ: beyond the edge before it, the first beyond the acknowledgement. 255: u, then 4·u bytes, as they are. Without OPT: a SYN's are its host's last SYN's; RST: none; others: NOP NOP TS if both SYNs had TS (or the last
- *          packet of this direction did), else none.
+ *          edge of this direction's last SACK, or 255 and ZZ: beyond the edge before it, the first beyond the acknowledgement. 255: u,
+ *          then 4·u bytes, as they are. Without OPT: a SYN's are its host's last SYN's (SYN/ACK's); RST: none; others: NOP NOP TS if both
+ *          SYNs had TS (or the last packet of this direction did), else none.
  *   IPH    +1 TTL, +2 TOS, +4 DF toggles, +8 flow label (3 bytes), +16 IPv4 options or IPv6 extension headers: u, the
  *          first header's number (IPv4: 0), 4·u bytes.
  *   CAP    +1: short frames of this source MAC are padded to 60 bytes, or no longer; +2 trailer: V, then u and u captured bytes of it;
@@ -60,10 +65,12 @@
  *          +16 IP length field (2), +32 UDP length field (2), +64 urgent pointer (2), +128 reserved bits (1: TCP's low nibble, IPv4's 0x80).
  *   LIT    other IP, Ethernet: V, then V bytes as they are: what stands behind the IP or Ethernet header.
  *   PAY    payload bytes that the codec was told to keep, but for those of UOP's run.
+ * Layouts: flow_layout in flow_build.c, from 0 on: N no-op, E end, M MSS, W window scale, P SACK permitted, T timestamps, 1–4 SACK with so
+ *          many blocks. They are part of the version.
  * Numbers: V: b < 192: b; 192–239: 192 + 256·(b−192) + 1 byte; 240–253: 12480 + 65536·(b−240) + 2 bytes; 254: 4 bytes.
  *          ZZ: V of 2·n for n >= 0, −2·n − 1 for n < 0. Bytes are big-endian.
  *
- * State  : see flow_state.h, where each prediction stands with the rule that moves it on. It is bounded (NSSM_FLOW_*_MAX).
+ * State  : what is foretold: flow_state.h; by which rule it moves on: flow_state.c, flow_update. It is bounded (NSSM_FLOW_*_MAX).
  * Time   : the state's clock adds up the steps' geometric means; TS is foretold from it. A stamp before its predecessor's is gap 0.
  * Lossless: the encoder builds the packet again from what it spells; where a header byte would differ it spells the packet as
  *          Ethernet (221), as captured. So every capture can be encoded, and decodes to the same headers, lengths and order.

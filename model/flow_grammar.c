@@ -1,8 +1,6 @@
-#include "model/flow_grammar.h"
+#include "model/flow_grammar_impl.h"
 
 #include <string.h>
-
-#include "model/flow_state.h"
 
 #define BIT(f) (1ull << (f))
 
@@ -50,12 +48,7 @@ uint32_t flow_payload_kept(const struct nssm_codec_cfg *cfg, int kind, uint32_t 
 
 /* --- fields ---------------------------------------------------------------------------------------------------------- */
 
-/* V: a number, LITS: a number of bytes and the bytes, UNITS: a byte u and head + 4·u bytes. */
-enum type { FIX, V, LITS, UNITS, MAC, HOST, OWN };
-
-static const struct {
-	uint8_t type, n; /* n: bytes of FIX */
-} field_of[F_N_FIELDS] = {
+const struct gram_field gram_field[F_N_FIELDS] = {
         [F_GAP] = {OWN}, [F_GAPX] = {FIX, 1}, [F_FLOW] = {OWN}, [F_RANK] = {OWN}, [F_ETYPE] = {FIX, 2},
         [F_MACS] = {MAC}, [F_MACD] = {MAC}, [F_ARPOP] = {OWN}, [F_ARP16] = {FIX, 2}, [F_SRC] = {HOST}, [F_DST] = {HOST},
         [F_AMACS] = {MAC}, [F_AMACT] = {MAC}, [F_AMACD] = {MAC}, [F_PROTO] = {FIX, 1}, [F_SPORT] = {FIX, 2},
@@ -67,9 +60,6 @@ static const struct {
         [F_LMACS] = {MAC}, [F_LMACD] = {MAC}, [F_LVLAN] = {OWN}, [F_BAD] = {OWN}, [F_BIP] = {FIX, 2}, [F_BL4] = {FIX, 2},
         [F_BLEN] = {FIX, 2}, [F_BUDP] = {FIX, 2}, [F_BURG] = {FIX, 2}, [F_BRES] = {FIX, 1}, [F_LIT] = {LITS}, [F_PAY] = {FIX},
 };
-
-/* Steps within MAC, HOST and OWN fields: 0 is their first byte. */
-enum { FIRST, BYTES, EDGES, UNITS_SAID, CLASS, ADDRESS, HOST_MAC, NUMBER, NUMBER_TAIL };
 
 static uint32_t payload_bytes(const struct flow_gram *g, const struct nssm_codec_cfg *cfg)
 {
@@ -85,7 +75,7 @@ static enum flow_gram_event next_field(struct flow_gram *g, const struct nssm_co
 	while (g->todo != 0) {
 		g->field = (uint8_t)__builtin_ctzll(g->todo);
 		g->todo &= g->todo - 1;
-		g->left = g->field == F_PAY ? payload_bytes(g, cfg) : field_of[g->field].n;
+		g->left = g->field == F_PAY ? payload_bytes(g, cfg) : gram_field[g->field].n;
 		if (g->field != F_PAY || g->left > 0)
 			return FLOW_GRAM_MORE;
 	}
@@ -145,17 +135,6 @@ static enum flow_gram_event number(struct flow_gram *g, uint8_t b)
 	return FLOW_GRAM_WHOLE;
 }
 
-/* Of the first byte: where as many bytes follow as the number says it must have an end. */
-static unsigned most_of_number(const struct flow_gram *g, const struct nssm_codec_cfg *cfg)
-{
-	return g->field == F_LIT || (g->field == F_LEN && cfg->payload == NSSM_PAYLOAD_FULL) ? 243 : 254;
-}
-
-static bool in_number(const struct flow_gram *g)
-{
-	return g->step == NUMBER || g->step == NUMBER_TAIL;
-}
-
 /* --- fields of their own ------------------------------------------------------------------------------------------------ */
 
 static void op_fields(struct flow_gram *g, const struct nssm_codec_cfg *cfg)
@@ -204,12 +183,6 @@ static enum flow_gram_event flow_byte(struct flow_gram *g, const struct nssm_cod
 	return next_field(g, cfg);
 }
 
-static bool legal_top(const struct nssm_codec_cfg *cfg, unsigned kind)
-{
-	unsigned len = flow_top[kind].len;
-	return cfg->payload != NSSM_PAYLOAD_FULL || len == FLOW_LEN_0 || len == FLOW_LEN_SAID;
-}
-
 static enum flow_gram_event top_byte(struct flow_gram *g, const struct nssm_codec_cfg *cfg, uint8_t b)
 {
 	unsigned kind = b >> 4;
@@ -228,12 +201,6 @@ static enum flow_gram_event top_byte(struct flow_gram *g, const struct nssm_code
 	return next_field(g, cfg);
 }
 
-static bool legal_uop(const struct nssm_codec_cfg *cfg, uint8_t b)
-{
-	return b < 6 * FLOW_N_RUNS && (cfg->payload != NSSM_PAYLOAD_NONE || b < 6) &&
-	       (cfg->payload != NSSM_PAYLOAD_FULL || b % 6 < 2);
-}
-
 static enum flow_gram_event uop_byte(struct flow_gram *g, const struct nssm_codec_cfg *cfg, uint8_t b)
 {
 	if (!legal_uop(cfg, b))
@@ -246,21 +213,6 @@ static enum flow_gram_event uop_byte(struct flow_gram *g, const struct nssm_code
 	add(g, F_X, b & 1);
 	add(g, F_PAY, cfg->payload != NSSM_PAYLOAD_NONE);
 	return next_field(g, cfg);
-}
-
-static uint8_t legal_x(const struct flow_gram *g)
-{
-	switch (g->kind) {
-	case FLOW_TCP:
-		return 0xff;
-	case FLOW_UDP:
-		return 0xff & ~(2 | 8);
-	case FLOW_ARP:
-	case FLOW_ETHER:
-		return 32 | 64;
-	default:
-		return 0xff & ~(1 | 2 | 8);
-	}
 }
 
 static enum flow_gram_event x_byte(struct flow_gram *g, const struct nssm_codec_cfg *cfg, uint8_t b)
@@ -316,11 +268,6 @@ static enum flow_gram_event opt_byte(struct flow_gram *g, const struct nssm_code
 	}
 	g->step = g->left > 0 ? BYTES : EDGES;
 	return g->left > 0 || g->sacks > 0 ? FLOW_GRAM_MORE : next_field(g, cfg);
-}
-
-static bool pad_bits(const struct flow_gram *g, uint8_t b)
-{
-	return b != 0 && b < 32 && ((b & 16) == 0 || g->kind == FLOW_UDP || g->kind == FLOW_TCP || g->kind == FLOW_ECHO);
 }
 
 static enum flow_gram_event own_byte(struct flow_gram *g, const struct nssm_codec_cfg *cfg, uint8_t b)
@@ -524,7 +471,7 @@ static enum flow_gram_event host_byte(struct flow_gram *g, const struct nssm_cod
 enum flow_gram_event flow_gram_byte(struct flow_gram *g, const struct nssm_codec_cfg *cfg, uint8_t b)
 {
 	enum flow_gram_event ev;
-	switch (field_of[g->field].type) {
+	switch (gram_field[g->field].type) {
 	case FIX:
 		return --g->left > 0 ? FLOW_GRAM_MORE : next_field(g, cfg);
 	case V:
@@ -563,289 +510,5 @@ enum flow_gram_event flow_gram_byte(struct flow_gram *g, const struct nssm_codec
 		return host_byte(g, cfg, b);
 	default:
 		return own_byte(g, cfg, b);
-	}
-}
-
-/* --- legal bytes ----------------------------------------------------------------------------------------------------------- */
-
-static void allow(uint64_t legal[4], unsigned from, unsigned to)
-{
-	for (unsigned w = from / 64; w <= to / 64; w++) {
-		uint64_t m = ~0ull;
-		if (w == from / 64)
-			m <<= from % 64;
-		if (w == to / 64)
-			m &= ~0ull >> (63 - to % 64);
-		legal[w] |= m;
-	}
-}
-
-static void allow_ranks(uint64_t legal[4], unsigned from, unsigned n)
-{
-	if (n > 0)
-		allow(legal, from, from + n - 1);
-}
-
-static unsigned least(unsigned a, unsigned b)
-{
-	return a < b ? a : b;
-}
-
-static void legal_flows(uint64_t legal[4], const struct flow_gram *g, bool clean)
-{
-	const uint16_t *n = g->n_flows;
-	allow_ranks(legal, 0, 2 * least(n[FLOW_TCP], NSSM_FLOW_TCP_NEAR));
-	allow_ranks(legal, NSSM_FLOW_CODE_UDP, 2 * least(n[FLOW_UDP], NSSM_FLOW_UDP_NEAR));
-	allow_ranks(legal, NSSM_FLOW_CODE_ECHO, 2u * n[FLOW_ECHO]);
-	allow_ranks(legal, NSSM_FLOW_CODE_FAR, n[FLOW_TCP] > NSSM_FLOW_TCP_NEAR ? 2 : 0);
-	allow_ranks(legal, NSSM_FLOW_CODE_FAR + 2, n[FLOW_UDP] > NSSM_FLOW_UDP_NEAR ? 2 : 0);
-	allow(legal, NSSM_FLOW_CODE_NEW, clean ? NSSM_FLOW_CODE_ARP : NSSM_FLOW_CODE_ETHER);
-}
-
-/* In clean: flags that a TCP could send. SYN with neither FIN nor RST, FIN and PSH with ACK, none without any. */
-static bool sane_flags(unsigned b)
-{
-	unsigned core = b & 0x17;
-	return core == FLOW_SYN || core == (FLOW_SYN | FLOW_ACK) || core == FLOW_RST || core == (FLOW_RST | FLOW_ACK) ||
-	       core == FLOW_ACK || core == (FLOW_ACK | FLOW_FIN);
-}
-
-static void allow_if(uint64_t legal[4], unsigned to, bool (*fn)(const struct flow_gram *, const struct nssm_codec_cfg *, unsigned),
-        const struct flow_gram *g, const struct nssm_codec_cfg *cfg)
-{
-	for (unsigned b = 0; b <= to; b++)
-		if (fn(g, cfg, b))
-			legal[b / 64] |= 1ull << b % 64;
-}
-
-static bool flags_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return sane_flags(b) && (b & 0x20) == 0; /* an urgent pointer is barred */
-}
-
-static bool top_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return legal_top(cfg, b >> 4) && !(g->is_new && (b & 8) != 0);
-}
-
-static bool uop_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return legal_uop(cfg, (uint8_t)b);
-}
-
-static bool x_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return b != 0 && (b & ~(unsigned)legal_x(g)) == 0;
-}
-
-static bool clean_x_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return x_ok(g, cfg, b) && (b & 128) == 0;
-}
-
-static bool even(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return b % 2 == 0;
-}
-
-static bool pad_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return pad_bits(g, (uint8_t)b);
-}
-
-/* What a capture cut off is no defect of a header, and a model that was trained on such captures must be able to say so. */
-static bool clean_cap_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return pad_ok(g, cfg, b) && (b & (2 | 4)) == 0;
-}
-
-static bool eop_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return cfg->payload != NSSM_PAYLOAD_FULL || (b & 2) != 0;
-}
-
-static bool arpop_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return (b & 3) == 1 || (b & 3) == 2;
-}
-
-static bool iph_clean_ok(const struct flow_gram *g, const struct nssm_codec_cfg *cfg, unsigned b)
-{
-	return b != 0;
-}
-
-static void legal_mac_set(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
-{
-	if (g->step == BYTES) {
-		/* An address that is one station's. */
-		if (clean && g->left == 6)
-			allow_if(legal, 255, even, g, cfg);
-		else
-			allow(legal, 0, 255);
-		return;
-	}
-	allow_ranks(legal, 0, g->n_macs);
-	if (cfg->identity == NSSM_IDENTITY_POOL && !clean)
-		allow(legal, 253, 253);
-	if (g->step == HOST_MAC)
-		allow(legal, 254, 254);
-	allow(legal, 255, 255);
-}
-
-static void legal_host_set(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
-{
-	if (g->step == FIRST) {
-		allow_ranks(legal, 0, g->n_hosts[g->ver6]);
-		allow(legal, 255, 255);
-	} else if (g->step == CLASS) {
-		allow(legal, 0, 3);
-	} else if (g->step == ADDRESS) {
-		allow(legal, 0, 255);
-	} else {
-		legal_mac_set(legal, g, cfg, clean);
-	}
-}
-
-static void legal_number(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg)
-{
-	bool first = g->step == NUMBER || (g->step == FIRST && field_of[g->field].type != OWN);
-	allow(legal, 0, first ? most_of_number(g, cfg) : 255);
-}
-
-static void legal_opt(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
-{
-	if (g->step == FIRST)
-		allow(legal, 0, FLOW_N_LAYOUTS - 1);
-	else if (g->step == UNITS_SAID)
-		allow(legal, 1, 10);
-	else if (g->step == EDGES)
-		allow(legal, 0, FLOW_EDGE_LAST + 7);
-	else if (in_number(g))
-		legal_number(legal, g, cfg);
-	else
-		allow(legal, 0, 255);
-	if (!clean && (g->step == FIRST || g->step == EDGES))
-		allow(legal, 255, 255);
-}
-
-static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
-{
-	switch (g->field) {
-	case F_FLOW:
-		legal_flows(legal, g, clean);
-		break;
-	case F_RANK:
-		allow_ranks(legal, 0,
-		        g->n_flows[g->kind] - (g->kind == FLOW_TCP ? NSSM_FLOW_TCP_NEAR : NSSM_FLOW_UDP_NEAR));
-		break;
-	case F_ARPOP:
-		if (clean)
-			allow_if(legal, 63, arpop_ok, g, cfg);
-		else
-			allow(legal, 0, 63);
-		break;
-	case F_DPORT:
-		if (g->step == FIRST) {
-			allow_ranks(legal, 0, g->n_ports);
-			allow(legal, 255, 255);
-		} else {
-			allow(legal, 0, 255);
-		}
-		break;
-	case F_TOP:
-		allow_if(legal, 255, top_ok, g, cfg);
-		break;
-	case F_UOP:
-		allow_if(legal, 255, uop_ok, g, cfg);
-		break;
-	case F_EOP:
-		allow_if(legal, 7, eop_ok, g, cfg);
-		break;
-	case F_OOP:
-		allow(legal, 0, g->kind == FLOW_ETHER ? 1 : 3);
-		break;
-	case F_FLAGS:
-		if (clean)
-			allow_if(legal, 255, flags_ok, g, cfg);
-		else
-			allow(legal, 0, 255);
-		break;
-	case F_ACK:
-	case F_SEQ:
-		if (g->step != FIRST) {
-			legal_number(legal, g, cfg);
-			break;
-		}
-		allow(legal, 0, g->field == F_ACK ? 100 : FLOW_SEGS);
-		if (!clean)
-			allow(legal, g->field == F_ACK ? 253 : 102, g->field == F_ACK ? 254 : 103);
-		break;
-	case F_TSE:
-		if (g->step != FIRST)
-			legal_number(legal, g, cfg);
-		else
-			allow(legal, 0, 4);
-		break;
-	case F_X:
-		allow_if(legal, 255, clean ? clean_x_ok : x_ok, g, cfg);
-		break;
-	case F_OPT:
-		legal_opt(legal, g, cfg, clean);
-		break;
-	case F_IPH:
-		if (clean)
-			allow_if(legal, 15, iph_clean_ok, g, cfg);
-		else
-			allow(legal, 1, 31);
-		break;
-	case F_TTL:
-		allow(legal, clean ? 1 : 0, 255);
-		break;
-	case F_CAP:
-		allow_if(legal, 31, clean ? clean_cap_ok : pad_ok, g, cfg);
-		break;
-	case F_LINK:
-		allow(legal, 1, 7);
-		break;
-	case F_LVLAN:
-		if (g->step == FIRST)
-			allow(legal, 0, 4);
-		else
-			allow(legal, 0, g->left % 3 == 0 ? 2 : 255);
-		break;
-	case F_BAD:
-		allow(legal, 1, 255);
-		break;
-	default:
-		allow(legal, 0, 255);
-	}
-}
-
-void flow_gram_legal(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
-{
-	legal[0] = legal[1] = legal[2] = legal[3] = 0;
-	switch (field_of[g->field].type) {
-	case FIX:
-		/* A model that spells a gap of more than a day has lost its way, and the run would wait for it. */
-		allow(legal, 0, clean && g->field == F_GAPX ? 64 : 255);
-		break;
-	case V:
-	case LITS:
-		if (g->step == BYTES)
-			allow(legal, 0, 255);
-		else
-			legal_number(legal, g, cfg);
-		break;
-	case UNITS:
-		allow(legal, g->step == FIRST ? 1 : 0, 255);
-		break;
-	case MAC:
-		legal_mac_set(legal, g, cfg, clean);
-		break;
-	case HOST:
-		legal_host_set(legal, g, cfg, clean);
-		break;
-	default:
-		legal_own(legal, g, cfg, clean);
 	}
 }

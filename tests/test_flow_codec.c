@@ -46,7 +46,8 @@ static uint32_t segment(uint8_t *f, int dir, uint16_t id, uint32_t seq, uint32_t
 	tcp[12] = (uint8_t)((20 + n_opt) / 4 << 4);
 	tcp[13] = flags;
 	put16(tcp + 14, win);
-	memcpy(tcp + 20, opt, n_opt);
+	if (n_opt > 0)
+		memcpy(tcp + 20, opt, n_opt);
 	put16(tcp + 16, nssm_csum_l4(ip, 4, PROTO_TCP, tcp, 20 + n_opt));
 	return 54 + n_opt;
 }
@@ -411,6 +412,71 @@ static void nothing_allocated(void **state)
 	}
 }
 
+/* --- connections that are made to end ------------------------------------------------------------------------------ */
+
+struct said {
+	int dir;
+	uint32_t seq, ack;
+	uint8_t flags;
+};
+
+/* Decodes the segments, and then what ends their connection, into got. Returns how many packets that are. */
+static unsigned torn_down(const struct nssm_codec_cfg *cfg, const struct said *seg, unsigned n_seg, struct said got[8])
+{
+	struct flow_rig r;
+	struct nssm_frame f;
+	unsigned n = 0;
+	flow_rig_open(&r, cfg);
+	uint16_t *t = malloc(nssm_encoder_max_tokens(r.enc) * sizeof *t), label;
+	assert_non_null(t);
+	nssm_encoder_begin(r.enc, &label, 0, NULL);
+	nssm_decoder_begin(r.dec, 1, 2);
+	assert_int_equal(nssm_decoder_token(r.dec, label, &f), NSSM_DEC_NONE);
+	for (unsigned i = 0; i < n_seg; i++) {
+		uint8_t frame[128];
+		int reason;
+		uint32_t cut, len = segment(frame, seg[i].dir, (uint16_t)i, seg[i].seq, seg[i].ack, seg[i].flags, 1000, NULL, 0);
+		const struct nssm_pkt pkt = {1000000 * i, len, len, frame};
+		size_t k = nssm_encoder_packet(r.enc, t, &pkt, &reason, &cut);
+		for (size_t j = 0; j < k; j++)
+			assert_int_equal(nssm_decoder_token(r.dec, t[j], &f), j + 1 < k ? NSSM_DEC_NONE : NSSM_DEC_PACKET);
+	}
+	assert_int_equal(nssm_decoder_flush(r.dec, &f), NSSM_DEC_END);
+	for (; nssm_decoder_teardown(r.dec, &f) == NSSM_DEC_PACKET; n++) {
+		const uint8_t *ip = f.data + 14, *tcp = f.data + 34;
+		assert_true(n < 8 && f.len == 54 && f.has_gap && f.gap_ns > 900000 && f.gap_ns < 1100000);
+		assert_int_equal(nssm_csum_fold(nssm_csum_add(0, ip, 20)), 0);
+		assert_int_equal(get16(tcp + 16), nssm_csum_l4(ip, 4, PROTO_TCP, tcp, 20));
+		got[n] = (struct said){get16(tcp) != 40000, get32(tcp + 4), get32(tcp + 8), tcp[13]};
+	}
+	assert_int_equal(nssm_decoder_teardown(r.dec, &f), NSSM_DEC_END);
+	free(t);
+	flow_rig_close(&r);
+	return n;
+}
+
+static void torn_down_properly(void **state)
+{
+	(void)state;
+	static const struct said open[] = {{0, 1000, 0, 0x02}, {1, 5000, 1001, 0x12}, {0, 1001, 5001, 0x10}, {1, 5001, 1001, 0x11}, {0, 1001, 5001, 0x14}};
+	struct said got[8];
+	for (unsigned c = 0; c < FLOW_RIG_CFGS; c++) {
+		bool pool = flow_rig_cfg[c].identity == NSSM_IDENTITY_POOL;
+		assert_int_equal(torn_down(&flow_rig_cfg[c], open, 1, got), 0); /* nobody answered: nothing to end */
+		assert_int_equal(torn_down(&flow_rig_cfg[c], open, 3, got), 3);
+		uint32_t a = pool ? got[0].seq : 1001, b = pool ? got[0].ack : 5001;
+		const struct said want[3] = {{0, a, b, 0x11}, {1, b, a + 1, 0x11}, {0, a + 1, b + 1, 0x10}};
+		for (int i = 0; i < 3; i++)
+			assert_true(got[i].dir == want[i].dir && got[i].seq == want[i].seq && got[i].ack == want[i].ack && got[i].flags == want[i].flags);
+		/* The server's FIN was there already. */
+		assert_int_equal(torn_down(&flow_rig_cfg[c], open, 4, got), 2);
+		assert_true(got[0].dir == 0 && got[0].flags == 0x11 && got[1].dir == 1 && got[1].flags == 0x10 && got[1].ack == got[0].seq + 1);
+		/* One that was reset is over. */
+		const struct said reset[4] = {open[0], open[1], open[2], open[4]};
+		assert_int_equal(torn_down(&flow_rig_cfg[c], reset, 4, got), 0);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -421,6 +487,7 @@ int main(void)
 	        cmocka_unit_test(prohibited_tokens),
 	        cmocka_unit_test(any_tokens),
 	        cmocka_unit_test(nothing_allocated),
+	        cmocka_unit_test(torn_down_properly),
 	};
 	return cmocka_run_group_tests_name("flow_codec", tests, NULL, NULL);
 }
