@@ -99,6 +99,7 @@ struct nssm_frame {
 	int reason;           /* enum nssm_pkt_reason */
 	unsigned repaired;    /* enum nssm_pkt_repair_bit */
 	uint64_t at_token;    /* of the session's tokens: the one that made the packet whole, or that cannot be */
+	bool escaped;         /* flow: spelled as it is (other IP, Ethernet): nothing makes its headers well-formed */
 	bool has_gap;         /* the codec knows the inter-arrival time (raw: false) */
 	uint64_t gap_ns;
 };
@@ -125,7 +126,8 @@ enum nssm_dec_event nssm_decoder_teardown(struct nssm_decoder *d, struct nssm_fr
 /* --- what may come next ---------------------------------------------------------------------------------------- */
 
 /* What a session may hold: all that the encoder spells, or (clean) nothing whose packets would have a malformed header or a wrong
- * checksum. */
+ * checksum, but for those that the decoder marks as escaped: a model that could not spell them would go astray where captures have
+ * them, and who sends packets leaves them out. */
 enum nssm_mask { NSSM_MASK_FULL, NSSM_MASK_CLEAN };
 #define NSSM_MASK_WORDS (NSSM_VOCAB_MAX / 64)
 

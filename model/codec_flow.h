@@ -78,9 +78,9 @@
  * Pool   : addresses, MACs, initial sequence numbers and timestamps are not spelled: hosts and MACs are numbered by first appearance
  *          and get addresses from the decoder. What may hold an address elsewhere is blanked: literal bytes, trailers, IP options, of TCP's
  *          ADD_ADDR and those that are not known, a solicited node's last three bytes.
- * Masks  : `full` allows what the encoder can spell; `clean` bars literals and what only defects need: FLOW 219–221, ACK and SEQ
- *          from 101 on, OPT 255, SACK edges 255, IPH 16, CAP 2 and 4, GAPX above 64 (a day), BAD, ARP16, group MACs. What it allows decodes to
- *          well-formed headers and right checksums.
+ * Masks  : `full` allows what the encoder can spell; `clean` bars what only defects need: ACK and SEQ from 101 on, OPT 255, SACK edges
+ *          255, IPH 16, CAP 2 and 4, GAPX above 64 (a day), BAD, ARP16, group MACs but as MACD. What it allows decodes to well-formed
+ *          headers and right checksums, but for FLOW 219–221, which the decoder marks as escaped.
  *
  * Example: (keep, no payload) SYN of 10.0.0.1:40000 to 10.0.0.2:80, SYN/ACK 200 µs later, ACK 100 µs later, as Linux sends them.
  *   <|pkt|> 00                        GAP: none, it is the first

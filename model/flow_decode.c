@@ -77,6 +77,7 @@ static void build(struct flow_decoder *d, struct flow_pkt *p, const struct extra
 	if (wire > b.end && p->n_trailer > 0)
 		memcpy(d->frame + b.end, p->trailer, least(p->n_trailer, wire - b.end));
 	*frame = (struct nssm_frame){.data = d->frame, .len = wire, .n_known = least(at, wire), .has_gap = true};
+	frame->escaped = p->kind == FLOW_OTHER || p->kind == FLOW_ETHER;
 	frame->caplen = least(wire, d->state.snap);
 }
 

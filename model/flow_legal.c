@@ -24,7 +24,7 @@ static unsigned least(unsigned a, unsigned b)
 	return a < b ? a : b;
 }
 
-static void legal_flows(uint64_t legal[4], const struct flow_gram *g, bool clean)
+static void legal_flows(uint64_t legal[4], const struct flow_gram *g)
 {
 	const uint16_t *n = g->n_flows;
 	allow_ranks(legal, 0, 2 * least(n[FLOW_TCP], NSSM_FLOW_TCP_NEAR));
@@ -32,7 +32,7 @@ static void legal_flows(uint64_t legal[4], const struct flow_gram *g, bool clean
 	allow_ranks(legal, NSSM_FLOW_CODE_ECHO, 2u * n[FLOW_ECHO]);
 	allow_ranks(legal, NSSM_FLOW_CODE_FAR, n[FLOW_TCP] > NSSM_FLOW_TCP_NEAR ? 2 : 0);
 	allow_ranks(legal, NSSM_FLOW_CODE_FAR + 2, n[FLOW_UDP] > NSSM_FLOW_UDP_NEAR ? 2 : 0);
-	allow(legal, NSSM_FLOW_CODE_NEW, clean ? NSSM_FLOW_CODE_ARP : NSSM_FLOW_CODE_ETHER);
+	allow(legal, NSSM_FLOW_CODE_NEW, NSSM_FLOW_CODE_ETHER);
 }
 
 /* In clean: flags that a TCP could send. SYN with neither FIN nor RST, FIN and PSH with ACK, none without any. */
@@ -110,15 +110,15 @@ static bool iph_clean_ok(const struct flow_gram *g, const struct nssm_codec_cfg 
 static void legal_mac_set(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
 {
 	if (g->step == BYTES) {
-		/* An address that is one station's. */
-		if (clean && g->left == 6)
+		/* An address that is one station's, unless a frame that is not sent goes there. */
+		if (clean && g->left == 6 && g->field != F_MACD)
 			allow_if(legal, 255, even, g, cfg);
 		else
 			allow(legal, 0, 255);
 		return;
 	}
 	allow_ranks(legal, 0, g->n_macs);
-	if (cfg->identity == NSSM_IDENTITY_POOL && !clean)
+	if (cfg->identity == NSSM_IDENTITY_POOL && (!clean || g->field == F_MACD))
 		allow(legal, 253, 253);
 	if (g->step == HOST_MAC)
 		allow(legal, 254, 254);
@@ -165,7 +165,7 @@ static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct
 {
 	switch (g->field) {
 	case F_FLOW:
-		legal_flows(legal, g, clean);
+		legal_flows(legal, g);
 		break;
 	case F_RANK:
 		allow_ranks(legal, 0,

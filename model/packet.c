@@ -25,6 +25,7 @@ static const struct {
         [NSSM_PKT_SHORT] = {"short", "a generated packet that ends before its headers do"},
         [NSSM_PKT_NO_SESSION] = {"no_session", "of a client beyond the number that are told apart"},
         [NSSM_PKT_BAD_TOKEN] = {"bad_token", "a token that the codec's grammar does not allow there"},
+        [NSSM_PKT_ESCAPED] = {"escaped", "spelled byte by byte, which --mask clean does not send (EAPOL, IGMP, ICMP errors ...)"},
 };
 
 const char *nssm_pkt_reason_name(int reason)

@@ -30,6 +30,7 @@ enum nssm_pkt_reason {
 	NSSM_PKT_SHORT,           /* generated: ended before its headers did */
 	NSSM_PKT_NO_SESSION,      /* of a client beyond those that are told apart */
 	NSSM_PKT_BAD_TOKEN,       /* generated: a token that the codec's grammar does not allow there */
+	NSSM_PKT_ESCAPED,         /* generated: spelled byte by byte, with no rule that makes its headers good ones */
 	NSSM_PKT_N_REASONS
 };
 const char *nssm_pkt_reason_name(int reason);

@@ -13,7 +13,7 @@ struct nssm_decode {
 	struct nssm_rng time;
 	uint64_t t_ns;
 	uint32_t label_idx;
-	bool has_frame, has_packet;
+	bool clean, has_frame, has_packet;
 };
 
 /* Others read while this thread counts. */
@@ -30,13 +30,14 @@ const char *nssm_end_name(enum nssm_end_reason end)
 }
 
 int nssm_decode_open(struct nssm_decode **dp, const struct nssm_model_card *card, enum nssm_fill fill,
-        struct nssm_err *err)
+        enum nssm_mask mask, struct nssm_err *err)
 {
 	struct nssm_decode *d = calloc(1, sizeof *d);
 	*dp = d;
 	if (d == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a decoder");
 	d->card = card;
+	d->clean = mask == NSSM_MASK_CLEAN;
 	int rc = nssm_decoder_open(&d->dec, &card->codec, &card->vocab, fill, err);
 	if (rc != 0)
 		nssm_decode_close(dp);
@@ -79,12 +80,13 @@ static bool take(struct nssm_decode *d, enum nssm_dec_event ev, const struct nss
 {
 	if (ev != NSSM_DEC_PACKET && ev != NSSM_DEC_REJECT)
 		return false;
+	int reason = ev == NSSM_DEC_REJECT ? f->reason : d->clean && f->escaped ? NSSM_PKT_ESCAPED : NSSM_PKT_OK;
 	add(&s->made, 1);
-	wait_gap(d, f, ev == NSSM_DEC_PACKET);
+	wait_gap(d, f, reason == NSSM_PKT_OK);
 	*t_ns = d->t_ns;
-	if (ev == NSSM_DEC_REJECT) {
-		assert(f->reason > NSSM_PKT_OK && f->reason < NSSM_PKT_N_REASONS);
-		add(&s->rejected[f->reason], 1);
+	if (reason != NSSM_PKT_OK) {
+		assert(reason > NSSM_PKT_OK && reason < NSSM_PKT_N_REASONS);
+		add(&s->rejected[reason], 1);
 		return false;
 	}
 	add(&s->packets, 1);

@@ -1,9 +1,10 @@
 /* decode — one session's tokens to frames with times.
  * Time   : a session's first packet is due at its start. After that the gap is the codec's, or else drawn from the label's
  *          histogram with the stream (seed, session, NSSM_RNG_TIME). A rejected packet takes no time of its own.
+ * Mask   : with clean, packets that were spelled byte by byte are rejected (escaped): they take their time and are not sent.
  * Counts : made = packets + rejected, by reason.
  * Nothing is allocated after open.
- * Checked: tests/generate_valid.py (with render_tool), tests/test_engine.c                                               */
+ * Checked: tests/generate_valid.py (with render_tool), tests/test_decode.c, tests/test_engine.c                                               */
 #ifndef NSSM_DECODE_H
 #define NSSM_DECODE_H
 
@@ -34,7 +35,7 @@ struct nssm_label_stats {
 	uint64_t end[NSSM_END_N];
 };
 struct nssm_decode;
-int nssm_decode_open(struct nssm_decode **d, const struct nssm_model_card *card, enum nssm_fill fill, struct nssm_err *err);
+int nssm_decode_open(struct nssm_decode **d, const struct nssm_model_card *card, enum nssm_fill fill, enum nssm_mask mask, struct nssm_err *err);
 void nssm_decode_close(struct nssm_decode **d);
 void nssm_decode_begin(struct nssm_decode *d, uint64_t seed, uint64_t session, uint32_t label_idx);
 

@@ -54,7 +54,7 @@ static int tables_open(struct nssm_engine *e, struct nssm_err *err)
 		e->credit_owner[i] = NO_PLAY;
 	int rc = 0;
 	while (rc == 0 && e->n_decode < e->cfg.n_decodes) {
-		rc = nssm_decode_open(&e->decode[e->n_decode], e->cfg.pipe->card, e->cfg.pipe->fill, err);
+		rc = nssm_decode_open(&e->decode[e->n_decode], e->cfg.pipe->card, e->cfg.pipe->fill, e->cfg.pipe->gen->mask, err);
 		e->n_decode += rc == 0;
 	}
 	return rc;

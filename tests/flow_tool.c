@@ -68,7 +68,8 @@ int main(int argc, char **argv)
 		}
 		if (ev == NSSM_DEC_END)
 			nssm_decoder_begin(rig.dec, seed, n_sessions++);
-		if (ev == NSSM_DEC_PACKET) {
+		/* Those that were spelled byte by byte are left out, as by who sends packets. */
+		if (ev == NSSM_DEC_PACKET && !(clean && f.escaped)) {
 			/* Times of a capture have 32 bits of seconds. */
 			ts += f.gap_ns < 1000000000 ? f.gap_ns : 1000000000;
 			write_packet(out, &f, ts);
