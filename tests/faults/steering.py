@@ -85,7 +85,8 @@ class Signals(Faults):
             for _ in range(n):
                 r.signal(signal.SIGINT)
                 time.sleep(0.1)
-            s = self.balance(r.end(130, limit=100))
+            # The recorded hosts offload segmentation: some of what the model learned from them is longer than a port's MTU.
+            s = self.balance(r.end(130, limit=100), too_long=(0, 10**6))
             # What the model says in ARP is of no flow.
             in_flows = sum(int(row["packets_fwd"]) + int(row["packets_rev"]) for row in self.truth(self.at("t.csv")))
             self.assertGreater(in_flows, 0)
