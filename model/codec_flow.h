@@ -73,8 +73,9 @@
  * State  : what is foretold: flow_state.h; by which rule it moves on: flow_state.c, flow_update. It is bounded (NSSM_FLOW_*_MAX).
  * Time   : the state's clock adds up the steps' geometric means; TS is foretold from it. A stamp before its predecessor's is gap 0.
  * Lossless: the encoder builds the packet again from what it spells; where a header byte would differ it spells the packet as
- *          Ethernet (221), as captured. So every capture can be encoded, and decodes to the same headers, lengths and order.
- *          Payload that is not kept, and trailers beyond 64 bytes (payload full: 255), are zeros (or what the decoder is told to fill in).
+ *          Ethernet (221), as captured; so also where a group's MAC is the source, which no other kind can have. So every capture can
+ *          be encoded, and decodes to the same headers, lengths and order. Payload that is not kept, and trailers beyond 64 bytes (payload
+ *          full: 255), are zeros (or what the decoder is told to fill in).
  * Pool   : addresses, MACs, initial sequence numbers and timestamps are not spelled: hosts and MACs are numbered by first appearance
  *          and get addresses from the decoder. What may hold an address elsewhere is blanked: literal bytes, trailers, IP options, of TCP's
  *          ADD_ADDR and those that are not known, a solicited node's last three bytes.

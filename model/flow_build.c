@@ -79,6 +79,10 @@ const uint8_t *flow_find_ts(const uint8_t *opt, uint32_t n)
 static uint32_t build_link(uint8_t *out, const struct flow_pkt *p)
 {
 	memcpy(out, p->eth, 12);
+	/* No station sends from a group's address (IEEE 802.3, section 3.2.3): the bit is what a model got wrong, or stands in a frame that
+	 * is spelled as it is. */
+	if (p->kind != FLOW_ETHER)
+		out[6] &= 0xfe;
 	memcpy(out + 12, p->vlan.tag, sizeof p->vlan.tag);
 	uint32_t at = 12 + 4u * p->vlan.n;
 	put16(out + at, p->ethertype);
