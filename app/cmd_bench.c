@@ -51,7 +51,7 @@ static void decode_member(void *ctx, int task, int member)
 	uint16_t *tok = b->token; /* any tokens do */
 	for (int s = 0; s < b->steps; s++)
 		nssm_mamba2_step(b->logits + (size_t)task * (size_t)b->lanes * (size_t)b->cfg.Vpad,
-			b->state + (size_t)task * (size_t)b->lanes, tok, b->lanes, b->m,
+			b->state + (size_t)task * (size_t)b->lanes, tok, NULL, b->lanes, b->m,
 			b->scratch + (size_t)task * b->scratch_floats);
 }
 

@@ -171,9 +171,9 @@ static json_t *card_json(const char *dir, const struct nssm_model_card *card, ui
 		                        nssm_json_count(card->iat != NULL ? card->iat[i].n : 0)));
 	json_t *j = json_pack("{s:s,s:o,s:o,s:s,s:o,s:o,s:o,s:b}", "kind", "checkpoint", "path",
 	        nssm_json_text(dir), "parameters", nssm_json_count(n_params), "dtype", dtype, "model",
-	        json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "d_model", m->D, "n_layer", m->L, "expand",
+	        json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "d_model", m->D, "n_layer", m->L, "expand",
 	                m->E / m->D, "headdim", m->P, "d_state", m->N, "d_conv", m->K, "chunk_size", m->Q,
-	                "vocab_size", m->V, "padded_vocab_size", m->Vpad),
+	                "vocab_size", m->V, "padded_vocab_size", m->Vpad, "n_context", m->n_context),
 	        "codec", nssm_codec_cfg_to_json(&card->codec), "labels", labels, "verified", verified);
 	if (verified) {
 		char hash[20];
@@ -201,7 +201,10 @@ static void print_card(const char *dir, const struct nssm_model_card *card, uint
 	        nssm_human(a, (double)n_params), n_params, dtype,
 	        nssm_human(b, 4.0 * (double)nssm_mamba2_state_floats(m)));
 	print_codec(&card->codec);
-	printf("tokens   %" PRIu32 " (padded to %d)\n", card->vocab.n_tokens, m->Vpad);
+	printf("tokens   %" PRIu32 " (padded to %d)", card->vocab.n_tokens, m->Vpad);
+	if (m->n_context > 0)
+		printf(", beside each one of %d contexts", m->n_context);
+	printf("\n");
 	if (json_object_get(j, "training") != NULL)
 		print_members("training ", json_object_get(j, "training"));
 	printf("labels   %" PRIu32 "\n", card->vocab.n_labels);

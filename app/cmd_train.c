@@ -84,7 +84,10 @@ static int model_card(struct run *r, struct nssm_err *err)
 	int rc = nssm_train_card(&r->card, r->corpus, r->corpus_path, r->n_corpora, err);
 	if (rc != 0)
 		return rc;
-	return nssm_opt_mamba2(&r->card.cfg, r->conf, (int)r->card.vocab.n_tokens, err);
+	rc = nssm_opt_mamba2(&r->card.cfg, r->conf, (int)r->card.vocab.n_tokens, err);
+	if (rc == 0 && nssm_conf_bool(r->conf, NSSM_K_CONTEXT))
+		r->card.cfg.n_context = (int)nssm_codec_n_contexts(&r->card.codec);
+	return rc;
 }
 
 /* Found out now, not at the first validation. */
@@ -277,8 +280,8 @@ static void describe(const struct run *r)
 {
 	const struct nssm_mamba2_cfg *c = &nssm_trainer_card(r->t)->cfg;
 	char a[16], b[16], d[16], e[16];
-	printf("model   D %d, L %d, N %d, heads %d x %d, vocabulary %d: %s parameters\n", c->D, c->L, c->N, c->H, c->P, c->V,
-		nssm_human(a, (double)nssm_mamba2_param_floats(c)));
+	printf("model   D %d, L %d, N %d, heads %d x %d, vocabulary %d, contexts %d: %s parameters\n", c->D, c->L, c->N, c->H, c->P, c->V,
+		c->n_context, nssm_human(a, (double)nssm_mamba2_param_floats(c)));
 	printf("corpus  %d file%s, %s tokens to predict an epoch, unigram entropy %.3f bits\n", r->n_corpora,
 		r->n_corpora == 1 ? "" : "s", nssm_human(a, (double)nssm_trainer_epoch_tokens(r->t)),
 		nssm_corpus_unigram_bits(r->corpus[0]));

@@ -135,11 +135,12 @@ int nssm_card_read_config(
 	if (rc != 0)
 		return rc;
 	/* Defaults: MambaConfig and Mamba2 of the reference. */
-	int D, L, V, multiple, N, K, expand, P, Q;
+	int D, L, V, multiple, N, K, expand, P, Q, n_context;
 	if ((rc = get_int(&D, top, "d_model", -1, err)) != 0 ||
 	        (rc = get_int(&L, top, "n_layer", -1, err)) != 0 ||
 	        (rc = get_int(&V, top, "vocab_size", -1, err)) != 0 ||
 	        (rc = get_int(&multiple, top, "pad_vocab_size_multiple", 8, err)) != 0 ||
+	        (rc = get_int(&n_context, top, "n_context", 0, err)) != 0 ||
 	        (rc = get_int(&N, ssm, "d_state", 128, err)) != 0 ||
 	        (rc = get_int(&K, ssm, "d_conv", 4, err)) != 0 ||
 	        (rc = get_int(&expand, ssm, "expand", 2, err)) != 0 ||
@@ -148,16 +149,25 @@ int nssm_card_read_config(
 		return rc;
 	struct nssm_err e = {0};
 	rc = nssm_mamba2_cfg_init(cfg, D, L, expand, P, N, K, V, multiple, Q, &e);
+	if (rc == 0 && n_context > NSSM_CONTEXT_MAX)
+		return nssm_err_set(err, NSSM_ERANGE, "%s: n_context: expected 0..%d, found %d", path, NSSM_CONTEXT_MAX, n_context);
+	cfg->n_context = n_context;
 	return rc == 0 ? 0 : nssm_err_set(err, rc, "%s: %.400s", path, e.msg);
 }
 
 json_t *nssm_card_config_json(const struct nssm_mamba2_cfg *c)
 {
-	return json_pack("{s:i,s:i,s:i,s:i,s:{s:s,s:i,s:i,s:i,s:i,s:i,s:i},s:[],s:{},s:b,s:b,s:b,s:i,s:b}",
+	json_t *j = json_pack("{s:i,s:i,s:i,s:i,s:{s:s,s:i,s:i,s:i,s:i,s:i,s:i},s:[],s:{},s:b,s:b,s:b,s:i,s:b}",
 	        "d_model", c->D, "d_intermediate", 0, "n_layer", c->L, "vocab_size", c->V, "ssm_cfg", "layer",
 	        "Mamba2", "d_state", c->N, "d_conv", c->K, "expand", c->E / c->D, "headdim", c->P, "ngroups",
 	        c->G, "chunk_size", c->Q, "attn_layer_idx", "attn_cfg", "rms_norm", 1, "residual_in_fp32", 1,
 	        "fused_add_norm", 1, "pad_vocab_size_multiple", c->vocab_multiple, "tie_embeddings", 1);
+	/* Not the reference's: only where there is one. */
+	if (j != NULL && c->n_context > 0 && json_object_set_new(j, "n_context", json_integer(c->n_context)) != 0) {
+		json_decref(j);
+		return NULL;
+	}
+	return j;
 }
 
 /* --- netssm.json ----------------------------------------------------------------------------- */
@@ -205,6 +215,9 @@ int nssm_card_read_netssm(
 		        nssm_json_what(codec));
 	if ((rc = nssm_codec_cfg_from_json(&card->codec, codec, path, err)) != 0)
 		return rc;
+	if (card->cfg.n_context > 0 && card->cfg.n_context != (int)nssm_codec_n_contexts(&card->codec))
+		return nssm_err_set(err, NSSM_EUNSUP, "%s: its codec gives %u contexts, config.json: n_context is %d", path,
+		        nssm_codec_n_contexts(&card->codec), card->cfg.n_context);
 	json_t *iat = json_object_get(root, "iat"), *j;
 	if (iat != NULL && !json_is_object(iat))
 		return nssm_err_set(err, NSSM_EFORMAT, "%s: iat: expected an object, found %s", path,

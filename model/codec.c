@@ -9,6 +9,7 @@
 #include "model/codec_flow.h"
 #include "model/codec_raw.h"
 #include "model/flow_codec.h"
+#include "model/flow_context.h"
 #include "model/flow_grammar.h"
 
 /* --- configuration -------------------------------------------------------------------------------------------- */
@@ -479,9 +480,15 @@ enum nssm_dec_event nssm_decoder_teardown(struct nssm_decoder *d, struct nssm_fr
 
 /* --- what may come next --------------------------------------------------------------------------------------- */
 
+/* The automaton, and what beside it tells where a token stands. */
+struct flow_lane {
+	struct flow_gram gram;
+	struct flow_memory memory;
+};
+
 size_t nssm_codec_mask_bytes(const struct nssm_codec_cfg *cfg)
 {
-	return cfg->kind == NSSM_CODEC_FLOW ? sizeof(struct flow_gram) : 0;
+	return cfg->kind == NSSM_CODEC_FLOW ? sizeof(struct flow_lane) : 0;
 }
 
 static void set(uint64_t *legal, uint32_t id)
@@ -494,7 +501,7 @@ bool nssm_codec_mask(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cf
 {
 	if (cfg->kind == NSSM_CODEC_RAW)
 		return false;
-	const struct flow_gram *g = state;
+	const struct flow_gram *g = &((const struct flow_lane *)state)->gram;
 	memset(legal, 0, (vocab->n_tokens + 63) / 64 * sizeof *legal);
 	if (!g->begun) {
 		for (uint32_t i = 0; i < vocab->n_labels; i++)
@@ -517,9 +524,11 @@ void nssm_codec_mask_next(const struct nssm_codec_cfg *cfg, const struct nssm_vo
 {
 	if (cfg->kind == NSSM_CODEC_RAW)
 		return;
-	struct flow_gram *g = state;
+	struct flow_lane *lane = state;
+	struct flow_gram *g = &lane->gram;
 	if (!g->begun) {
 		flow_gram_begin(g);
+		flow_memory_begin(&lane->memory);
 		g->begun = 1;
 		g->conditions = (uint8_t)cfg->conditions;
 		if (vocab->kind[token] == NSSM_TOK_LABEL)
@@ -531,10 +540,24 @@ void nssm_codec_mask_next(const struct nssm_codec_cfg *cfg, const struct nssm_vo
 		flow_gram_packet(g);
 	} else if (vocab->kind[token] == NSSM_TOK_BYTE && g->conditions > 0) {
 		g->conditions--;
-	} else if (!flow_gram_between(g) && (vocab->kind[token] != NSSM_TOK_BYTE ||
-	                   flow_gram_byte(g, cfg, (uint8_t)vocab->value[token]) == FLOW_GRAM_ILLEGAL)) {
-		g->field = F_N_FIELDS;
+	} else if (!flow_gram_between(g)) {
+		bool byte = vocab->kind[token] == NSSM_TOK_BYTE;
+		if (byte)
+			flow_memory_byte(&lane->memory, g, (uint8_t)vocab->value[token]);
+		if (!byte || flow_gram_byte(g, cfg, (uint8_t)vocab->value[token]) == FLOW_GRAM_ILLEGAL)
+			g->field = F_N_FIELDS;
 	}
+}
+
+unsigned nssm_codec_n_contexts(const struct nssm_codec_cfg *cfg)
+{
+	return cfg->kind == NSSM_CODEC_FLOW ? flow_n_contexts() : 0;
+}
+
+unsigned nssm_codec_context(const struct nssm_codec_cfg *cfg, const void *state)
+{
+	const struct flow_lane *lane = state;
+	return cfg->kind == NSSM_CODEC_FLOW ? flow_context(&lane->memory, &lane->gram, cfg) : 0;
 }
 
 bool nssm_codec_pkt_closes(const struct nssm_codec_cfg *cfg)

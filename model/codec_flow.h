@@ -83,6 +83,9 @@
  *          255, IPH 16, CAP 2 and 4, GAPX above 64 (a day), BAD, ARP16, group MACs but as MACD. What it allows decodes to well-formed
  *          headers and right checksums, but for FLOW 219–221, which the decoder marks as escaped.
  *
+ * Contexts: flow_context.h numbers what this grammar says of the token that comes (its field, the phase of the connection): a model may be
+ *          given that number beside each token. The numbers are part of the version.
+ *
  * Example: (keep, no payload) SYN of 10.0.0.1:40000 to 10.0.0.2:80, SYN/ACK 200 µs later, ACK 100 µs later, as Linux sends them.
  *   <|pkt|> 00                        GAP: none, it is the first
  *           d4                        FLOW: a new one, TCP over IPv4

@@ -70,7 +70,7 @@ struct lane {
 	uint32_t label_idx, seq;
 	uint64_t n_tokens, n_pkt; /* of the session so far, prompt included */
 	size_t fed;               /* tokens of the head that the model has seen or is fed next */
-	uint16_t next;            /* what the model is fed next */
+	uint16_t next, context;   /* what the model is fed next */
 	uint32_t n_buf, n_buf_pkt;
 	int n_recent;
 	struct nssm_rng rng;
@@ -175,10 +175,13 @@ static void show_progress(struct run *r, bool last)
 
 /* --- one lane ------------------------------------------------------------------------------------------------- */
 
+/* Of each token that the model is fed next. */
 static void remember(const struct run *r, struct lane *l, uint16_t token)
 {
 	if (r->mask_bytes > 0)
 		nssm_codec_mask_next(&r->card->codec, &r->card->vocab, l->mask, token);
+	if (r->card->cfg.n_context > 0)
+		l->context = (uint16_t)nssm_codec_context(&r->card->codec, l->mask);
 	if (r->window == 0)
 		return;
 	if (l->n_recent == 2 * r->window) {
@@ -225,8 +228,6 @@ static bool begin(struct run *r, struct lane *l)
 	if (r->mask_bytes > 0)
 		memset(l->mask, 0, r->mask_bytes);
 	remember(r, l, label);
-	for (size_t i = 1; i < r->n_head; i++)
-		remember(r, l, r->head[i]);
 	return true;
 }
 
@@ -257,6 +258,7 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 	struct run *r = w->run;
 	if (l->fed < r->n_head) {
 		l->next = r->head[l->fed++];
+		remember(r, l, l->next);
 		return;
 	}
 	/* A NaN in the residual stream reaches every logit, so one tells. */
@@ -294,12 +296,13 @@ static void step_group(struct worker *w, struct lane *const *lane, int n)
 {
 	struct run *r = w->run;
 	float *state[GROUP];
-	uint16_t token[GROUP];
+	uint16_t token[GROUP], context[GROUP];
 	for (int i = 0; i < n; i++) {
 		state[i] = lane[i]->state;
 		token[i] = lane[i]->next;
+		context[i] = lane[i]->context;
 	}
-	nssm_mamba2_step(w->logits, state, token, n, r->model, w->step_scratch);
+	nssm_mamba2_step(w->logits, state, token, context, n, r->model, w->step_scratch);
 	for (int i = 0; i < n; i++)
 		advance(w, lane[i], w->logits + (size_t)i * r->card->cfg.Vpad);
 	atomic_fetch_add(&r->n_tokens, (uint_fast64_t)n);

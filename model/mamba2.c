@@ -170,16 +170,15 @@ static void step_mix(const struct nssm_mamba2 *m, struct layer_view w, const str
 	}
 }
 
-void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, int n, const struct nssm_mamba2 *m,
-	float *scratch)
+void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, const uint16_t *context, int n,
+	const struct nssm_mamba2 *m, float *scratch)
 {
 	const struct nssm_mamba2_cfg *c = &m->cfg;
 	const struct nssm_kernels *k = m->kern;
 	struct step_bufs b = step_carve(c, n, scratch);
 	size_t D = (size_t)c->D, E = (size_t)c->E, per_layer = nssm_mamba2_state_floats(c) / (size_t)c->L;
-	const float *emb = nssm_mamba2_embedding(m, m->params);
 	for (int i = 0; i < n; i++)
-		memcpy(b.r + (size_t)i * D, emb + (size_t)token[i] * D, D * sizeof(float));
+		nssm_mamba2_embed(b.r + (size_t)i * D, m, token, context, (size_t)i);
 	for (int l = 0; l < c->L; l++) {
 		struct layer_view w = nssm_mamba2_layer(m, m->params, l);
 		k->rmsnorm(b.n, D, NULL, b.r, D, w.norm, NORM_EPS, n, c->D);

@@ -12,6 +12,8 @@
 #include "kernels/kernels.h"
 #include "kernels/team.h"
 
+#define NSSM_CONTEXT_MAX 4096
+
 struct nssm_mamba2_cfg {
 	int D; /* d_model */
 	int L; /* n_layer */
@@ -25,6 +27,7 @@ struct nssm_mamba2_cfg {
 	int Vpad; /* V rounded up to pad_vocab_size_multiple */
 	int vocab_multiple; /* pad_vocab_size_multiple */
 	int Q; /* chunk_size: how the scan is cut; does not change what is computed */
+	int n_context; /* rows of the context embedding; 0: the reference's model, which has none */
 };
 
 /* Fills in E, H, Vpad from the rest; checks every size. expand is E/D. */
@@ -39,8 +42,9 @@ struct nssm_tensor {
 	bool decay;        /* weight decay applies */
 };
 
-/* The tensors in the order they have in the parameter block: embedding, layers 0.., norm_f. lm_head is tied to the
- * embedding and has no entry. Returns their number, 2 + 9·L; out may be NULL. */
+/* The tensors in the order they have in the parameter block: embedding, layers 0.., norm_f, and the context embedding if there is one:
+ * a layer's input is embedding[token] + context_embedding[context], context being what the codec knows of the token that comes next
+ * (codec.h). lm_head is tied to the embedding and has no entry. Returns their number, 2 + 9·L, or one more; out may be NULL. */
 int nssm_mamba2_tensors(const struct nssm_mamba2_cfg *cfg, struct nssm_tensor *out);
 /* Floats in the parameter block (each tensor starts 64-byte aligned). 0: sizes overflow. */
 size_t nssm_mamba2_param_floats(const struct nssm_mamba2_cfg *cfg);
@@ -69,10 +73,10 @@ size_t nssm_mamba2_state_floats(const struct nssm_mamba2_cfg *cfg);
 
 /* Scratch for nssm_mamba2_step with up to n lanes, in floats; 64-byte aligned. */
 size_t nssm_mamba2_step_floats(const struct nssm_mamba2_cfg *cfg, int n_lanes);
-/* One token on each lane: state[i] moves on by token[i], logits[i*Vpad ..] are those of the next token; columns
+/* One token on each lane: state[i] moves on by token[i] (and context[i], below n_context; not read where that is 0), logits[i*Vpad ..] are those of the next token; columns
  * >= V are −infinity. A lane's numbers do not depend on n or on the other lanes. */
-void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, int n, const struct nssm_mamba2 *m,
-	float *scratch);
+void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, const uint16_t *context, int n,
+	const struct nssm_mamba2 *m, float *scratch);
 
 /* --- whole sequences: prefill, validation, training --------------------------------------------------------- */
 
@@ -98,6 +102,7 @@ int nssm_mamba2_max_borders(int seg_tokens);
 struct nssm_batch {
 	int B, T;
 	const uint16_t *token;  /* [B,T] */
+	const uint16_t *context; /* [B,T], below n_context; not read where that is 0 */
 	const int32_t *target;  /* [B,T] */
 	const uint8_t *reset;   /* [B,T] */
 };

@@ -234,13 +234,15 @@ static void embed_bwd(void *ctx, int task, int member)
 	const struct seg *sg = &w->seg[w->si];
 	size_t D = (size_t)w->m->cfg.D, c0 = D * (size_t)task / (size_t)w->n_members;
 	size_t c1 = D * ((size_t)task + 1) / (size_t)w->n_members;
-	float *dE = nssm_mamba2_embedding(w->m, w->grad);
+	float *dE = nssm_mamba2_embedding(w->m, w->grad), *dX = nssm_mamba2_context_embedding(w->m, w->grad);
 	for (int b = 0; b < w->B; b++)
 		for (int t = 0; t < sg->T; t++) {
-			uint16_t tok = w->batch->token[(size_t)b * (size_t)w->batch->T + (size_t)(w->t_base + t)];
+			size_t at = (size_t)b * (size_t)w->batch->T + (size_t)(w->t_base + t);
 			const float *dr = w->dr + ((size_t)b * (size_t)sg->T + (size_t)t) * D;
 			for (size_t j = c0; j < c1; j++)
-				dE[(size_t)tok * D + j] += dr[j];
+				dE[w->batch->token[at] * D + j] += dr[j];
+			for (size_t j = c0; dX != NULL && j < c1; j++)
+				dX[w->batch->context[at] * D + j] += dr[j];
 		}
 }
 

@@ -74,6 +74,8 @@ static struct walk walk_all(const struct nssm_mamba2_cfg *c, struct nssm_tensor 
 		add(&w, true, c->D, c->E, 0, "mixer.out_proj.weight", l);
 	}
 	add(&w, false, c->D, 0, 0, "norm_f.weight", -1);
+	if (c->n_context > 0)
+		add(&w, true, c->n_context, c->D, 0, "context_embedding.weight", -1);
 	return w;
 }
 

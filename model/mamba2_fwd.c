@@ -130,13 +130,12 @@ static void embed(struct nssm_mamba2_work *w)
 {
 	const struct seg *sg = &w->seg[w->si];
 	size_t D = (size_t)w->m->cfg.D;
-	const float *emb = nssm_mamba2_embedding(w->m, w->m->params);
 	float *r = r_at(w, w->si, 0);
 	for (int b = 0; b < w->B; b++)
 		for (int t = 0; t < sg->T; t++) {
-			uint16_t tok = w->batch->token[(size_t)b * (size_t)w->batch->T + (size_t)(w->t_base + t)];
-			assert(tok < w->m->cfg.Vpad);
-			memcpy(r + ((size_t)b * (size_t)sg->T + (size_t)t) * D, emb + (size_t)tok * D, D * sizeof(float));
+			size_t at = (size_t)b * (size_t)w->batch->T + (size_t)(w->t_base + t);
+			assert(w->batch->token[at] < w->m->cfg.Vpad);
+			nssm_mamba2_embed(r + ((size_t)b * (size_t)sg->T + (size_t)t) * D, w->m, w->batch->token, w->batch->context, at);
 		}
 }
 

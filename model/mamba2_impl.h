@@ -2,6 +2,9 @@
 #ifndef NSSM_MAMBA2_IMPL_H
 #define NSSM_MAMBA2_IMPL_H
 
+#include <assert.h>
+#include <string.h>
+
 #include "model/mamba2.h"
 
 #define NORM_EPS 1e-5f
@@ -46,6 +49,24 @@ struct layer_view nssm_mamba2_layer(const struct nssm_mamba2 *m, float *flat, in
 static inline float *nssm_mamba2_embedding(const struct nssm_mamba2 *m, float *flat)
 {
 	return flat + m->tensor[0].offset;
+}
+/* NULL: the model has none. */
+static inline float *nssm_mamba2_context_embedding(const struct nssm_mamba2 *m, float *flat)
+{
+	return m->cfg.n_context > 0 ? flat + m->tensor[2 + 9 * m->cfg.L].offset : NULL;
+}
+/* What the first layer is given for token and context number i: out [D]. */
+static inline void nssm_mamba2_embed(float *out, const struct nssm_mamba2 *m, const uint16_t *token, const uint16_t *context, size_t i)
+{
+	size_t D = (size_t)m->cfg.D;
+	const float *e = nssm_mamba2_embedding(m, m->params) + token[i] * D, *x = nssm_mamba2_context_embedding(m, m->params);
+	if (x == NULL) {
+		memcpy(out, e, D * sizeof *out);
+		return;
+	}
+	assert(context[i] < m->cfg.n_context);
+	for (size_t j = 0; j < D; j++)
+		out[j] = e[j] + x[context[i] * D + j];
 }
 static inline float *nssm_mamba2_norm_f(const struct nssm_mamba2 *m, float *flat)
 {

@@ -152,6 +152,9 @@ static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
 	size_t n = aligned(t->n_params), total = (3 * n + 2 * B * st) * sizeof(float);
 	t->block = aligned_alloc(64, total);
 	t->token = calloc(BT, sizeof *t->token);
+	t->context = calloc(BT, sizeof *t->context);
+	t->walk_bytes = t->card.cfg.n_context > 0 ? nssm_codec_mask_bytes(&t->card.codec) : 0;
+	t->walk = calloc(2 * B, t->walk_bytes + 1);
 	t->target = calloc(BT, sizeof *t->target);
 	t->reset = calloc(BT, 1);
 	t->lane = calloc(B, sizeof *t->lane);
@@ -160,7 +163,7 @@ static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
 	t->val_order = calloc(t->val.n_sessions + 1, sizeof *t->val_order);
 	t->n_tensors = nssm_mamba2_tensors(&t->card.cfg, NULL);
 	t->tensor = calloc((size_t)t->n_tensors, sizeof *t->tensor);
-	if (!t->val_order || !t->tensor || !t->block || !t->token || !t->target || !t->reset || !t->lane || !t->state || !t->order)
+	if (!t->val_order || !t->tensor || !t->block || !t->token || !t->context || !t->walk || !t->target || !t->reset || !t->lane || !t->state || !t->order)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for gradients and optimizer state (%zu MiB)", total >> 20);
 	nssm_mamba2_tensors(&t->card.cfg, t->tensor);
 	t->block_bytes = total;
@@ -247,6 +250,8 @@ void nssm_trainer_close(struct nssm_trainer **tp)
 	nssm_model_card_free(&t->card);
 	free(t->block);
 	free(t->token);
+	free(t->context);
+	free(t->walk);
 	free(t->target);
 	free(t->reset);
 	free(t->lane);
@@ -315,20 +320,52 @@ static uint32_t next_session(struct nssm_trainer *t)
 	return t->order[t->order_pos++];
 }
 
+/* A lane's row of the batch. */
+struct row {
+	uint16_t *token, *context;
+	int32_t *target;
+	uint8_t *reset, *walk;
+};
+
+/* walk: of training's lanes (0) or of validation's (1). */
+static struct row row_of_lane(const struct nssm_trainer *t, int b, int walk)
+{
+	size_t at = (size_t)b * (size_t)t->cfg.seq_tokens;
+	size_t lane = (size_t)walk * (size_t)t->cfg.batch + (size_t)b;
+	return (struct row){.token = t->token + at, .context = t->context + at, .target = t->target + at, .reset = t->reset + at,
+		.walk = t->walk + lane * t->walk_bytes};
+}
+
+/* Moves the lane's automaton on, through the token at off; what stands after it. */
+static uint16_t context_after(const struct nssm_trainer *t, uint8_t *walk, const struct view *v, struct lane *ln)
+{
+	if (t->walk_bytes == 0)
+		return 0;
+	if (ln->walked == 0)
+		memset(walk, 0, t->walk_bytes);
+	for (; ln->walked <= ln->off; ln->walked++) { /* more than one step: resumed in the middle of a session */
+		uint16_t token = v->map[v->tok[ln->walked]];
+		if (token != NO_ID)
+			nssm_codec_mask_next(&t->card.codec, &t->card.vocab, walk, token);
+	}
+	return (uint16_t)nssm_codec_context(&t->card.codec, walk);
+}
+
 /* Fills [at, T) of a row from one session's tokens, as far as they go. Returns where it stopped, or an error at a token
  * that means nothing in the card's vocabulary. */
-static int fill_session(uint16_t *token, int32_t *target, uint8_t *reset, int at, int T, const struct view *v, uint64_t *off,
+static int fill_session(const struct nssm_trainer *t, const struct row *r, int at, int T, const struct view *v, struct lane *ln,
 	struct nssm_err *err)
 {
-	for (; at < T && *off + 1 < v->n; at++, ++*off) {
-		uint16_t now = v->map[v->tok[*off]], next = v->map[v->tok[*off + 1]];
+	for (; at < T && ln->off + 1 < v->n; at++, ln->off++) {
+		uint16_t now = v->map[v->tok[ln->off]], next = v->map[v->tok[ln->off + 1]];
 		if (now == NO_ID || next == NO_ID)
 			return nssm_err_set(err, NSSM_EFORMAT, "a session's token %" PRIu64 " is id %u of its corpus's tokenizer: no byte, "
-				"special token or label that this training knows", *off + (now != NO_ID), v->tok[*off + (now != NO_ID)]);
-		bool told = *off >= 1 && *off <= v->n_conditions;
-		token[at] = told && (v->hidden >> (*off - 1) & 1) != 0 ? v->unknown : now;
-		target[at] = *off < v->n_conditions ? -1 : next;
-		reset[at] = *off == 0;
+				"special token or label that this training knows", ln->off + (now != NO_ID), v->tok[ln->off + (now != NO_ID)]);
+		bool told = ln->off >= 1 && ln->off <= v->n_conditions;
+		r->token[at] = told && (v->hidden >> (ln->off - 1) & 1) != 0 ? v->unknown : now;
+		r->context[at] = context_after(t, r->walk, v, ln);
+		r->target[at] = ln->off < v->n_conditions ? -1 : next;
+		r->reset[at] = ln->off == 0;
 	}
 	return at;
 }
@@ -343,13 +380,14 @@ static bool border_allowed(const struct nssm_trainer *t, const uint8_t *reset, i
 }
 
 /* Positions that score nothing and start nothing. */
-static int fill_padding(const struct nssm_trainer *t, uint16_t *token, int32_t *target, uint8_t *reset, int at, int T)
+static int fill_padding(const struct nssm_trainer *t, const struct row *r, int at, int T)
 {
 	int S = nssm_mamba2_seg_tokens(t->work), end = (at / S + 1) * S;
 	for (; at < end && at < T; at++) {
-		token[at] = t->card.vocab.pad;
-		target[at] = -1;
-		reset[at] = 0;
+		r->token[at] = t->card.vocab.pad;
+		r->context[at] = 0;
+		r->target[at] = -1;
+		r->reset[at] = 0;
 	}
 	return at;
 }
@@ -374,9 +412,7 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 {
 	int T = t->cfg.seq_tokens;
 	for (int b = 0; b < t->cfg.batch; b++) {
-		uint16_t *token = t->token + (size_t)b * (size_t)T;
-		int32_t *target = t->target + (size_t)b * (size_t)T;
-		uint8_t *reset = t->reset + (size_t)b * (size_t)T;
+		struct row row = row_of_lane(t, b, 0);
 		struct lane *ln = &t->lane[b];
 		for (int at = 0; at < T;) {
 			struct view v = {0};
@@ -386,14 +422,14 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 					return rc;
 				if (ln->off <= v.n_conditions)
 					v.hidden = hidden_conditions(t, ln);
-				at = fill_session(token, target, reset, at, T, &v, &ln->off, err);
+				at = fill_session(t, &row, at, T, &v, ln, err);
 				if (at < 0)
 					return at;
 			}
 			if (at == T)
 				break;
-			if (!border_allowed(t, reset, at)) {
-				at = fill_padding(t, token, target, reset, at, T);
+			if (!border_allowed(t, row.reset, at)) {
+				at = fill_padding(t, &row, at, T);
 				continue;
 			}
 			*ln = (struct lane){.session = next_session(t)};
@@ -405,8 +441,8 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 
 static struct nssm_batch batch_of(const struct nssm_trainer *t)
 {
-	return (struct nssm_batch){.B = t->cfg.batch, .T = t->cfg.seq_tokens, .token = t->token, .target = t->target,
-		.reset = t->reset};
+	return (struct nssm_batch){.B = t->cfg.batch, .T = t->cfg.seq_tokens, .token = t->token, .context = t->context,
+		.target = t->target, .reset = t->reset};
 }
 
 /* --- one step -------------------------------------------------------------------------------------------------- */
@@ -536,6 +572,8 @@ int nssm_trainer_measure(struct nssm_trainer *t, double *step_s, struct nssm_err
 			took[i] = nssm_now_s() - t0;
 	}
 	memcpy(t->lane, lane, B * sizeof *lane);
+	for (size_t b = 0; b < B; b++)
+		t->lane[b].walked = 0; /* the automata went on: they begin anew */
 	free(lane);
 	t->started = started;
 	t->order_pos = pos;
@@ -579,9 +617,7 @@ static int val_next(struct nssm_trainer *t, struct val_walk *w, struct lane *ln,
 static int64_t val_lane(struct nssm_trainer *t, struct val_walk *w, struct lane *ln, int b, struct nssm_err *err)
 {
 	int T = t->cfg.seq_tokens;
-	uint16_t *token = t->token + (size_t)b * (size_t)T;
-	int32_t *target = t->target + (size_t)b * (size_t)T;
-	uint8_t *reset = t->reset + (size_t)b * (size_t)T;
+	struct row row = row_of_lane(t, b, 1);
 	int64_t scored = 0;
 	for (int at = 0; at < T;) {
 		if (ln->session >= 0 && w->budget > 0) {
@@ -590,7 +626,7 @@ static int64_t val_lane(struct nssm_trainer *t, struct val_walk *w, struct lane 
 			if (rc != 0)
 				return rc;
 			int room = T - at, end = w->budget < (uint64_t)room ? at + (int)w->budget : T;
-			int stop = fill_session(token, target, reset, at, end, &v, &ln->off, err);
+			int stop = fill_session(t, &row, at, end, &v, ln, err);
 			if (stop < 0)
 				return stop;
 			scored += stop - at;
@@ -599,11 +635,11 @@ static int64_t val_lane(struct nssm_trainer *t, struct val_walk *w, struct lane 
 			if (at == T || w->budget == 0)
 				continue;
 		}
-		int rc = w->budget > 0 && border_allowed(t, reset, at) ? val_next(t, w, ln, err) : 0;
+		int rc = w->budget > 0 && border_allowed(t, row.reset, at) ? val_next(t, w, ln, err) : 0;
 		if (rc < 0)
 			return rc;
 		if (rc == 0)
-			at = fill_padding(t, token, target, reset, at, T);
+			at = fill_padding(t, &row, at, T);
 	}
 	return scored;
 }

@@ -8,6 +8,7 @@
 struct lane {
 	int64_t session;
 	uint64_t off, epoch;
+	uint64_t walked; /* tokens that its automaton has seen */
 };
 
 /* The sessions of some corpora as one list, with the id maps into the card's vocabulary. */
@@ -39,10 +40,12 @@ struct nssm_trainer {
 	float **state;                    /* [2B] */
 	void *block;
 	size_t block_bytes;
-	uint16_t *token;
+	uint16_t *token, *context;
 	int32_t *target;
 	uint8_t *reset;
 	struct lane *lane;
+	uint8_t *walk;                    /* [2B][walk_bytes] the codec's automaton of each lane, training's then validation's, … */
+	size_t walk_bytes;                /* … 0: the model is given no contexts */
 	uint32_t *order;                  /* permutation of this epoch */
 	uint32_t *val_order;              /* a fixed one, so that a part of it stands for all labels */
 	uint64_t epoch, order_pos;

@@ -237,7 +237,7 @@ static int same_sizes(const struct nssm_model_card *a, const struct nssm_model_c
 		const char *name;
 		int found, want;
 	} row[] = {{"d_model", a->cfg.D, b->cfg.D}, {"n_layer", a->cfg.L, b->cfg.L}, {"expand", a->cfg.E / a->cfg.D, b->cfg.E / b->cfg.D},
-		{"headdim", a->cfg.P, b->cfg.P}, {"d_state", a->cfg.N, b->cfg.N}, {"d_conv", a->cfg.K, b->cfg.K}};
+		{"headdim", a->cfg.P, b->cfg.P}, {"n_context", a->cfg.n_context, b->cfg.n_context}, {"d_state", a->cfg.N, b->cfg.N}, {"d_conv", a->cfg.K, b->cfg.K}};
 	for (size_t i = 0; i < sizeof row / sizeof *row; i++)
 		if (row[i].found != row[i].want)
 			return nssm_err_set(err, NSSM_EARG, "%s/config.json: %s: this training has %d, found %d", dir, row[i].name,

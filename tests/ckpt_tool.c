@@ -77,7 +77,7 @@ static int logits(const char *path, char **tokens, int n)
 	memset(state, 0, st);
 	for (int i = 0; i < n; i++) {
 		uint16_t tok = (uint16_t)atoi(tokens[i]);
-		nssm_mamba2_step(row, &state, &tok, 1, m, scratch);
+		nssm_mamba2_step(row, &state, &tok, NULL, 1, m, scratch);
 		for (int v = 0; v < card.cfg.V; v++)
 			printf("%.9g%c", (double)row[v], v + 1 < card.cfg.V ? ' ' : '\n');
 	}

@@ -69,7 +69,7 @@ struct flow_walk {
 	const struct flow_rig *rig;
 	enum nssm_mask mask;
 	struct nssm_rng rng;
-	uint64_t state[8];  /* the mask's */
+	uint64_t state[16]; /* the mask's */
 	uint64_t legal[NSSM_MASK_WORDS];
 	uint32_t end_in;    /* a session ends at one border of so many; 0: never */
 };

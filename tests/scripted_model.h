@@ -91,7 +91,7 @@ static inline void scripted_step(float *logits, float *state, uint16_t token)
 	memcpy(state, &s, sizeof s);
 }
 
-void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, int n, const struct nssm_mamba2 *m, float *scratch)
+void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, const uint16_t *context, int n, const struct nssm_mamba2 *m, float *scratch)
 {
 	static int steps;
 	for (int i = 0; i < n; i++) {

@@ -414,7 +414,7 @@ static bool is_legal(const uint64_t *legal, uint16_t id)
 /* After the label bytes are legal, as many as there are conditions, and nothing else; then a packet or the end. */
 static void conditions_in_the_grammar(void **state)
 {
-	_Alignas(8) uint8_t lane[64] = {0};
+	_Alignas(8) uint8_t lane[128] = {0};
 	assert_true(nssm_codec_mask_bytes(&conditioned) <= sizeof lane);
 	uint64_t legal[NSSM_MASK_WORDS];
 	for (int i = 0; i < 2 + NSSM_N_CONDITIONS; i++) {

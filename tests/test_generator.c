@@ -23,7 +23,7 @@ enum { N_TOK = 40, EOT = 30, PAD = 31, PKT = 32, LABEL0 = 33, N_LABELS = 3 };
 
 /* --- the scripted model --------------------------------------------------------------------------------------- */
 
-static bool give_nan;
+static bool give_nan, with_context;
 static double eot_bias, pkt_bias;
 static const uint64_t *to_begin; /* while it is below 150, steps of fewer than 16 lanes are counted */
 static int n_not_full;
@@ -53,7 +53,7 @@ static void script(float *logits, uint64_t hash, int Vpad)
 			logits[v] = NAN;
 }
 
-void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, int n,
+void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, const uint16_t *context, int n,
         const struct nssm_mamba2 *m, float *scratch)
 {
 	assert_in_range(n, 1, 16);
@@ -65,6 +65,13 @@ void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token,
 		memcpy(&hash, state[i], sizeof hash);
 		hash = mix(hash ^ (uint64_t)(token[i] + 1));
 		memcpy(state[i], &hash, sizeof hash);
+		/* A token's context is what the codec says after it and all before it, the head's too. */
+		uint32_t fed;
+		memcpy(&fed, state[i] + 2, sizeof fed);
+		fed++;
+		memcpy(state[i] + 2, &fed, sizeof fed);
+		if (with_context)
+			assert_int_equal(context[i], fed);
 		script(logits + (size_t)i * 48, hash, 48);
 	}
 }
@@ -98,6 +105,14 @@ void nssm_codec_mask_next(
 	memcpy(&n, state, 4);
 	n++;
 	memcpy(state, &n, 4);
+}
+
+/* How many tokens the lane has seen. */
+unsigned nssm_codec_context(const struct nssm_codec_cfg *cfg, const void *state)
+{
+	uint32_t n;
+	memcpy(&n, state, 4);
+	return n;
 }
 
 /* Bytes are their own ids. */
@@ -216,7 +231,7 @@ static int setup(void **state)
 	card.vocab.n_labels = N_LABELS;
 	for (int i = 0; i < N_LABELS; i++)
 		card.vocab.label[i].id = (uint16_t)(LABEL0 + i);
-	masked = give_nan = false;
+	masked = give_nan = with_context = false;
 	pkt_closes = true;
 	eot_bias = pkt_bias = 0;
 	return 0;
@@ -307,7 +322,8 @@ static void any_lanes_any_threads(void **state)
 {
 	static const int lanes[] = {1, 2, 7, 16, 40, 150};
 	for (int m = 0; m < 2; m++) {
-		masked = m == 1;
+		masked = with_context = m == 1;
+		card.cfg.n_context = m == 1 ? 1000 : 0;
 		for (size_t l = 0; l < sizeof lanes / sizeof *lanes; l++) {
 			for (int threads = 1; threads <= 3; threads++) {
 				static struct got g;
@@ -413,7 +429,8 @@ static void prompt(void **state)
 	cfg.n_prompt = 8;
 	cfg.max_packets = 4;
 	for (int m = 0; m < 2; m++) {
-		masked = m == 1;
+		masked = with_context = m == 1;
+		card.cfg.n_context = m == 1 ? 1000 : 0;
 		cfg.n_threads = 1 + m;
 		assert_int_equal(run(&cfg), 0);
 		for (size_t i = 0; i < 100; i++)
@@ -446,7 +463,8 @@ static void conditions(void **state)
 		cfg.conditions = m % 2 == 0 ? told : NULL;
 		cfg.prompt = p;
 		cfg.n_prompt = m < 2 ? 4 : 0;
-		masked = m == 1;
+		masked = with_context = m == 1;
+		card.cfg.n_context = m == 1 ? 1000 : 0;
 		assert_int_equal(run(&cfg), 0);
 		for (size_t i = 0; i < 100; i++)
 			expect_session(&g, i, &cfg);

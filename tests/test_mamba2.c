@@ -242,7 +242,7 @@ static void test_splits_and_steps(void **unused)
 		rig_zero_state(&r);
 		float *scratch = zeros(nssm_mamba2_step_floats(&cfg, 1));
 		for (int t = 0; t < T; t++)
-			nssm_mamba2_step(part + (size_t)t * V16, r.state, tok + t, 1, r.m, scratch);
+			nssm_mamba2_step(part + (size_t)t * V16, r.state, tok + t, NULL, 1, r.m, scratch);
 		for (int t = 0; t < T; t++)
 			assert_true(tensor_error(part + (size_t)t * V16, whole + (size_t)t * V16, V) <= 1e-4);
 		assert_true(tensor_error(r.state[0], final, r.state_floats) <= 1e-4);
@@ -275,8 +275,8 @@ static void test_step_lanes_are_independent(void **unused)
 			uint16_t tok[LANES];
 			for (int i = 0; i < LANES; i++)
 				tok[i] = (uint16_t)((i * 7 + t * 3) % cfg.V);
-			nssm_mamba2_step(lm, states, tok, LANES, m, s_many);
-			nssm_mamba2_step(l1, &one, &tok[11], 1, m, s_one);
+			nssm_mamba2_step(lm, states, tok, NULL, LANES, m, s_many);
+			nssm_mamba2_step(l1, &one, &tok[11], NULL, 1, m, s_one);
 			assert_memory_equal(l1, lm + 11 * V16, V16 * sizeof(float));
 		}
 		free(many);
@@ -496,14 +496,15 @@ static double loss_in_double(const struct nssm_mamba2_cfg *c, const struct nssm_
 {
 	size_t st_n = nssm_mamba2_state_floats(c), per_layer = st_n / (size_t)c->L;
 	double *st = calloc(st_n, sizeof *st), r[MAX_Z], loss = 0;
-	const double *E = p + t[0].offset, *nf = p + t[1 + 9 * c->L].offset;
+	const double *E = p + t[0].offset, *nf = p + t[1 + 9 * c->L].offset, *X = c->n_context > 0 ? p + t[2 + 9 * c->L].offset : NULL;
 	for (int lane = 0; lane < b->B; lane++) {
 		for (size_t i = 0; i < st_n; i++)
 			st[i] = state[lane][i];
 		for (int i = lane * b->T; i < (lane + 1) * b->T; i++) {
 			if (b->reset[i])
 				memset(st, 0, st_n * sizeof *st);
-			memcpy(r, E + b->token[i] * c->D, (size_t)c->D * sizeof *r);
+			for (int d = 0; d < c->D; d++)
+				r[d] = E[b->token[i] * c->D + d] + (X != NULL ? X[b->context[i] * c->D + d] : 0);
 			for (int l = 0; l < c->L; l++)
 				layer_in_double(r, st + (size_t)l * per_layer, c, t + 1 + 9 * l, p);
 			if (b->target[i] < 0)
@@ -557,7 +558,7 @@ static void odd_logits(struct rig *r, const struct nssm_batch *b, float *const *
 			int i = lane * b->T + t;
 			if (b->reset[i])
 				memset(st, 0, r->state_floats * sizeof *st);
-			nssm_mamba2_step(one, &st, &b->token[i], 1, r->m, scratch);
+			nssm_mamba2_step(one, &st, &b->token[i], b->context + i, 1, r->m, scratch);
 			double e = tensor_error(chunked + (size_t)i * V, one, (size_t)r->cfg.V);
 			if (!(e <= 1e-4))
 				fail_msg("lane %d, token %d: chunked and stepped logits differ by %g", lane, t, e);
@@ -570,7 +571,7 @@ static void odd_logits(struct rig *r, const struct nssm_batch *b, float *const *
 	free(st);
 }
 
-enum { DIRS = 2 };
+enum { DIRS = 2, N_CONTEXT = 37 };
 
 /* What the recurrence says: the loss, and its derivatives along directions in which every tensor counts the same. */
 struct oracle {
@@ -621,12 +622,15 @@ static void odd_one(const struct odd *o)
 {
 	struct nssm_mamba2_cfg c;
 	assert_int_equal(nssm_mamba2_cfg_init(&c, o->D, o->L, o->expand, o->P, o->N, o->K, o->V, o->multiple, o->Q, NULL), 0);
+	c.n_context = (o - odd) % 2 == 0 ? N_CONTEXT : 0; /* every second size has a context embedding */
 	size_t n_par = nssm_mamba2_param_floats(&c), BT = (size_t)o->B * (size_t)o->T;
 	float **before = calloc((size_t)o->B, sizeof *before);
-	uint16_t *tok = calloc(BT, sizeof *tok);
+	uint16_t *tok = calloc(BT, sizeof *tok), *context = calloc(BT, sizeof *context);
 	int32_t *target = calloc(BT, sizeof *target);
 	uint8_t *reset = calloc(BT, 1);
-	struct nssm_batch batch = {.B = o->B, .T = o->T, .token = tok, .target = target, .reset = reset};
+	for (size_t i = 0; i < BT; i++)
+		context[i] = (uint16_t)(i * i % N_CONTEXT);
+	struct nssm_batch batch = {.B = o->B, .T = o->T, .token = tok, .context = context, .target = target, .reset = reset};
 	struct oracle oracle = {0};
 	for (const struct nssm_kernels *const *k = nssm_kernels_list(); *k != NULL; k++) {
 		struct rig r;
@@ -672,6 +676,7 @@ static void odd_one(const struct odd *o)
 		free(before[b]);
 	free(before);
 	free(tok);
+	free(context);
 	free(target);
 	free(reset);
 }

@@ -495,7 +495,7 @@ static void broken_model(void **state)
 		/* The step that resets the count. */
 		float logits[272], lane[512] = {0}, *st = lane, scratch_f[1];
 		uint16_t token = card.vocab.label[0].id;
-		nssm_mamba2_step(logits, &st, &token, 1, NULL, scratch_f);
+		nssm_mamba2_step(logits, &st, &token, NULL, 1, NULL, scratch_f);
 	}
 }
 

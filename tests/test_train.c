@@ -114,6 +114,7 @@ static void rig_prepare(struct rig *r, const char *corpus, const char *val, int 
 	assert_int_equal(nssm_team_open(&r->team, threads, NULL), 0);
 	assert_int_equal(nssm_train_card(&r->card, &r->corpus, paths, 1, &err), 0);
 	assert_int_equal(nssm_mamba2_cfg_init(&r->card.cfg, 16, 2, 2, 16, 16, 4, (int)r->card.vocab.n_tokens, vocab_multiple, 16, &err), 0);
+	r->card.cfg.n_context = (int)nssm_codec_n_contexts(&r->card.codec);
 }
 
 static int rig_trainer(struct rig *r, const struct nssm_train_cfg *cfg, struct nssm_err *err)
@@ -216,16 +217,16 @@ static void test_resume_gives_the_same_bits(void **unused)
 	}
 }
 
-static void test_measuring_and_validating_move_nothing(void **unused)
+static void moves_nothing(const char *corpus, const char *val)
 {
 	double want[6], loss, s = 0;
 	uint64_t n;
 	struct rig r;
-	rig_open(&r, &base_cfg, "a.nssm", "b.nssm", 2);
+	rig_open(&r, &base_cfg, corpus, val, 2);
 	for (int i = 0; i < 6; i++)
 		want[i] = must_step(&r).loss;
 	rig_close(&r);
-	rig_open(&r, &base_cfg, "a.nssm", "b.nssm", 2);
+	rig_open(&r, &base_cfg, corpus, val, 2);
 	for (int i = 0; i < 6; i++) {
 		if (i % 3 == 0)
 			assert_int_equal(nssm_trainer_measure(r.t, &s, NULL), 0);
@@ -511,7 +512,7 @@ static void test_another_codec_is_refused(void **unused)
 	rig_close(&r);
 }
 
-/* Sessions of n bytes that only the first condition foretells: one of eight. */
+/* Sessions of n bytes that only the first condition foretells, one of eight; some stand where packets begin, so that contexts differ. */
 static void make_conditioned(const char *name, int n_sessions, int n_bytes, uint64_t seed)
 {
 	char path[128];
@@ -526,12 +527,12 @@ static void make_conditioned(const char *name, int n_sessions, int n_bytes, uint
 	assert_int_equal(nssm_corpus_create(&w, in_dir(path, name), &codec, NULL), 0);
 	for (int s = 0; s < n_sessions; s++) {
 		uint8_t cond[NSSM_N_CONDITIONS];
-		uint16_t t[NSSM_CODEC_HEAD_MAX + 64];
+		uint16_t t[NSSM_CODEC_HEAD_MAX + 128];
 		for (int i = 0; i < NSSM_N_CONDITIONS; i++)
 			cond[i] = (uint8_t)(1 + nssm_rng_below(&rng, 8));
 		size_t n = nssm_codec_head(t, &codec, v, 0, cond);
 		for (int i = 0; i < n_bytes; i++)
-			t[n++] = v->byte_id[100 + cond[0]];
+			t[n++] = i % 3 == 2 ? v->pkt : v->byte_id[100 + cond[0]];
 		t[n++] = v->eot;
 		assert_int_equal(nssm_corpus_append(w, t, n, NULL), 0);
 		struct nssm_session_info info = {.n_packets = 1, .n_flows = 1};
@@ -573,6 +574,13 @@ static void test_conditions_are_hidden_now_and_then(void **unused)
 		assert_true(k == 2 ? val > 0.8 * log(8) / 2 : val < 0.15 * log(8) / 2);
 		rig_close(&r);
 	}
+}
+
+static void test_measuring_and_validating_move_nothing(void **unused)
+{
+	moves_nothing("a.nssm", "b.nssm");
+	make_conditioned("cond.nssm", 7, 100, 8); /* with contexts, cut anywhere */
+	moves_nothing("cond.nssm", "cond.nssm");
 }
 
 /* What is hidden hangs on the session and the epoch that it began in, not on where a run was taken up. */
