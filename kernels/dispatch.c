@@ -18,9 +18,14 @@ static void find_levels(void)
 	          __builtin_cpu_supports("bmi2");
 #endif
 #ifdef NSSM_HAVE_AVX512
-	if (v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-	        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-	        __builtin_cpu_supports("avx512cd"))
+	bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+	          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+	          __builtin_cpu_supports("avx512cd");
+#ifdef NSSM_HAVE_AVX512BF16
+	if (v4 && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni"))
+		levels[n++] = &nssm_kernels_avx512bf16;
+#endif
+	if (v4)
 		levels[n++] = &nssm_kernels_avx512;
 #endif
 #ifdef NSSM_HAVE_AVX2

@@ -10,7 +10,8 @@
  * of C over k in ascending blocks of NSSM_GEMM_KC, sequentially inside a block.
  *
  * `ref` is the specification (plain loops). `generic`, `avx2`, `avx512` are one source in vectors of 4, 8, 16
- * floats (kernels/vec/), compiled for what their name says.
+ * floats (kernels/vec/), compiled for what their name says; `avx512bf16` is avx512 for CPUs that have AVX512_BF16 and
+ * AVX512_VNNI as well.
  * Checked: tests/kern_check.c, every level x operation x awkward shape against `ref`. */
 #ifndef NSSM_KERNELS_H
 #define NSSM_KERNELS_H
@@ -23,7 +24,7 @@
 #define NSSM_CHUNK_MAX 256
 
 struct nssm_kernels {
-	const char *name; /* "ref", "generic", "avx2", "avx512" */
+	const char *name; /* "ref", "generic", "avx2", "avx512", "avx512bf16" */
 
 	/* --- matrix product --------------------------------------------------------------------------------
 	 */
@@ -41,6 +42,21 @@ struct nssm_kernels {
 	 * scratch: gemm_scratch_floats(M, N, K) floats, 64-byte aligned. */
 	size_t (*gemm_scratch_floats)(int M, int N, int K);
 	void (*gemm)(float *C, size_t ldc, const float *A, size_t lda, bool a_transposed, const float *B,
+	        size_t ldb, bool b_transposed, bool accumulate, int M, int N, int K, float *scratch);
+
+	/* --- matrix product, operands rounded to bfloat16
+	 * ----------------------------------------------------- */
+
+	/* The five above with every element of A and B rounded to bfloat16 (nearest even; a subnormal may count as
+	 * 0) before it is multiplied; products and sums are fp32. Arguments, and what holds for sums, are the same:
+	 * an element's order depends on K only; a level may add products in pairs. What bf16_pack made is
+	 * bf16_gemm_packed's only; its size still counts floats. A is rounded on the way, whatever M is. */
+	size_t (*bf16_pack_floats)(int K, int N);
+	void (*bf16_pack)(float *dst, const float *B, size_t ldb, bool transposed, int K, int N);
+	void (*bf16_gemm_packed)(float *C, size_t ldc, const float *A, size_t lda, const float *packed,
+	        bool accumulate, int M, int N, int K);
+	size_t (*bf16_gemm_scratch_floats)(int M, int N, int K);
+	void (*bf16_gemm)(float *C, size_t ldc, const float *A, size_t lda, bool a_transposed, const float *B,
 	        size_t ldb, bool b_transposed, bool accumulate, int M, int N, int K, float *scratch);
 
 	/* --- norms

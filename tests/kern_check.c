@@ -102,6 +102,102 @@ static void gemm_rows(const struct nssm_kernels *k)
 	bufs_done();
 }
 
+/* --- matrix product, operands rounded to bfloat16 ---------------------------------------------------------------- */
+
+/* By another way than the kernels': the neighbour below is the value cut off, the nearer of the two is taken. */
+static float nearest_bf16(float x)
+{
+	uint32_t bits;
+	float below, above;
+	memcpy(&bits, &x, sizeof bits);
+	bits &= 0xffff0000u;
+	memcpy(&below, &bits, sizeof below);
+	bits += 0x10000;
+	memcpy(&above, &bits, sizeof above);
+	double to_below = fabs((double)x - below), to_above = fabs((double)above - x);
+	if (to_below == to_above)
+		return bits & 0x10000 ? below : above; /* bits is above's: even is the one whose last bit is 0 */
+	return to_below < to_above ? below : above;
+}
+
+static float *rounded_copy(const float *src)
+{
+	float *p = copy_of(src);
+	for (size_t i = 0; i < size_of(p); i++)
+		p[i] = nearest_bf16(p[i]);
+	return p;
+}
+
+static void bf16_shape(const struct nssm_kernels *k, int M, int N, int K)
+{
+	size_t lda = (size_t)K + 3, ldat = (size_t)M + 1, ldb = (size_t)N + 2, ldbt = (size_t)K + 5,
+	       ldc = (size_t)N + 1;
+	float *A = rnd((size_t)M * lda, -1, 1), *At = rnd((size_t)K * ldat, -1, 1);
+	float *B = rnd((size_t)K * ldb, -1, 1), *Bt = rnd((size_t)N * ldbt, -1, 1);
+	/* halves, to be rounded to even */
+	for (int i = 0; i < K && i < 8; i++) {
+		A[i] = 1 + (float)(2 * i + 1) / 256;
+		Bt[i] = -1 - (float)(2 * i + 1) / 256;
+	}
+	float *rA = rounded_copy(A), *rAt = rounded_copy(At), *rB = rounded_copy(B), *rBt = rounded_copy(Bt);
+	float *C0 = rnd((size_t)M * ldc, -1, 1), *scratch = scratch_of(k->bf16_gemm_scratch_floats(M, N, K));
+	for (int mode = (M + N + K) % 2; mode < 12; mode += 2) {
+		bool add = mode & 1, bt = mode & 2, packed = mode >= 8, at = !packed && (mode & 4);
+		char name[64];
+		float *C = copy_of(C0);
+		snprintf(name, sizeof name, "%s C%s%s*%s", packed ? "bf16_gemm_packed" : "bf16_gemm",
+		        add ? "+=" : "=", at ? "At" : "A", bt ? "Bt" : "B");
+		if (packed) {
+			float *P = scratch_of(k->bf16_pack_floats(K, N));
+			k->bf16_pack(P, bt ? Bt : B, bt ? ldbt : ldb, bt, K, N);
+			k->bf16_gemm_packed(C, ldc, A, lda, P, add, M, N, K);
+		} else {
+			k->bf16_gemm(C, ldc, at ? At : A, at ? ldat : lda, at, bt ? Bt : B, bt ? ldbt : ldb, bt,
+			        add, M, N, K, scratch);
+		}
+		expect_product(name, C, ldc, C0, at ? rAt : rA, at ? 1 : lda, at ? ldat : 1, bt ? rBt : rB,
+		        bt ? 1 : ldb, bt ? ldbt : 1, M, N, K);
+	}
+	bufs_done();
+}
+
+static void bf16(const struct nssm_kernels *k)
+{
+	static const int Ms[] = {1, 2, 7, 17, 70}, Ns[] = {1, 5, 16, 31, 33, 49, 272, 1100},
+	                 Ks[] = {1, 2, 15, 17, 255, 256, 257, 300};
+	for (int m = 0; m < COUNT(Ms); m++)
+		for (int n = 0; n < COUNT(Ns); n++)
+			for (int l = 0; l < COUNT(Ks); l++)
+				if ((Ms[m] != 70 && Ns[n] != 1100) || Ks[l] == 17 || Ks[l] == 300)
+					bf16_shape(k, Ms[m], Ns[n], Ks[l]);
+	bf16_shape(k, 9, 40, 1031);
+}
+
+static void bf16_rows(const struct nssm_kernels *k)
+{
+	enum { M = 37, N = 83, K = 601 };
+	float *A = rnd(M * K, -1, 1), *B = rnd(K * N, -1, 1), *P = scratch_of(k->bf16_pack_floats(K, N));
+	float *C = rnd(M * N, 0, 1), *one = rnd(N, 0, 1), *part = rnd(M * 37, 0, 1);
+	float *T = rnd(K * M, 0, 1), *Ct = rnd(M * N, 0, 1),
+	      *scratch = scratch_of(k->bf16_gemm_scratch_floats(M, N, K));
+	k->bf16_pack(P, B, N, false, K, N);
+	k->bf16_gemm_packed(C, N, A, K, P, false, M, N, K);
+	for (int i = 0; i < M; i++) {
+		k->bf16_gemm_packed(one, N, A + i * K, K, P, false, 1, N, K);
+		expect_same_bits("row alone", one, C + i * N, N);
+	}
+	k->bf16_pack(P, B, N, false, K, 37);
+	k->bf16_gemm_packed(part, 37, A, K, P, false, M, 37, K);
+	for (int i = 0; i < M; i++)
+		expect_same_bits("columns of a narrower B", part + i * 37, C + i * N, 37);
+	for (int i = 0; i < M; i++)
+		for (int l = 0; l < K; l++)
+			T[l * M + i] = A[i * K + l];
+	k->bf16_gemm(Ct, N, T, M, true, B, N, false, false, M, N, K, scratch);
+	expect_same_bits("A stored transposed", Ct, C, M * N);
+	bufs_done();
+}
+
 /* --- norms ---------------------------------------------------------------------------------------------------- */
 
 static const int Rs[] = {1, 2, 7, 17}, Ds[] = {1, 5, 15, 16, 17, 31, 33, 256, 272};
@@ -449,6 +545,15 @@ static void not_a_number(const struct nssm_kernels *k)
 	logits[20] = NAN;
 	k->xent(loss, logits, 40, &target, 0, 1, 40, 40);
 	assert_true(isnan(loss[0]));
+	float *product = rnd(1, 0, 0), *packed = scratch_of(k->bf16_pack_floats(3, 1));
+	uint32_t low_payload = 0x7f800001u; /* a NaN that cutting off 16 bits would make an infinity */
+	k->bf16_pack(packed, one, 1, false, 3, 1);
+	memcpy(&x[1], &low_payload, sizeof low_payload);
+	k->bf16_gemm_packed(product, 1, x, 3, packed, false, 1, 1, 3);
+	assert_true(isnan(product[0]));
+	x[1] = INFINITY;
+	k->bf16_gemm_packed(product, 1, x, 3, packed, false, 1, 1, 3);
+	assert_true(isinf(product[0]));
 	x[7] = NAN;
 	k->gated_rmsnorm(y, 40, NULL, one, 40, x, 40, one, 1e-5f, 1, 40);
 	assert_true(isnan(y[0]));
@@ -462,7 +567,8 @@ static void run_all(void **state)
 	static const struct {
 		const char *name;
 		void (*run)(const struct nssm_kernels *k);
-	} checks[] = {{"gemm", gemm}, {"gemm rows", gemm_rows}, {"norms", norms}, {"conv", conv},
+	} checks[] = {{"gemm", gemm}, {"gemm rows", gemm_rows}, {"bf16", bf16},
+	        {"bf16 rows", bf16_rows}, {"norms", norms}, {"conv", conv},
 	        {"scan", scan}, {"head", head}, {"not a number", not_a_number}};
 	(void)state;
 	ref = nssm_kernels_get("ref");
