@@ -141,7 +141,7 @@ static int load_weights(struct run *r, struct nssm_err *err)
 	if (rc == 0)
 		rc = nssm_opt_kernels(&r->kern, r->conf, err);
 	if (rc == 0)
-		rc = nssm_mamba2_open(&r->model, &r->card.cfg, r->kern, false, err);
+		rc = nssm_mamba2_open(&r->model, &r->card.cfg, r->kern, NSSM_WEIGHTS_F32, false, err);
 	if (rc == 0)
 		rc = nssm_checkpoint_load_weights(nssm_mamba2_params(r->model), &r->card, r->dir, err);
 	if (rc == 0)

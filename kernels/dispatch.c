@@ -62,3 +62,19 @@ const struct nssm_kernels *nssm_kernels_get(const char *name)
 			return *list;
 	return NULL;
 }
+
+struct nssm_product nssm_kernels_product(const struct nssm_kernels *k, enum nssm_weights weights)
+{
+	switch (weights) {
+	case NSSM_WEIGHTS_BF16:
+		return (struct nssm_product){k->bf16_pack_floats, k->bf16_pack, k->bf16_gemm_packed};
+	default:
+		return (struct nssm_product){k->pack_floats, k->pack, k->gemm_packed};
+	}
+}
+
+const char *nssm_weights_name(enum nssm_weights weights)
+{
+	static const char *const name[NSSM_N_WEIGHTS] = {"f32", "bf16"};
+	return name[weights];
+}

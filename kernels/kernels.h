@@ -152,6 +152,17 @@ struct nssm_kernels {
 	double (*sumsq)(const float *x, size_t n);
 };
 
+/* What the weights of products Y = X·Wᵀ are stored as, and the operations of that type. */
+enum nssm_weights { NSSM_WEIGHTS_F32, NSSM_WEIGHTS_BF16, NSSM_N_WEIGHTS };
+struct nssm_product {
+	__typeof__(((struct nssm_kernels *)0)->pack_floats) pack_floats;
+	__typeof__(((struct nssm_kernels *)0)->pack) pack;
+	__typeof__(((struct nssm_kernels *)0)->gemm_packed) gemm_packed;
+};
+struct nssm_product nssm_kernels_product(const struct nssm_kernels *kern, enum nssm_weights weights);
+/* "f32", "bf16" */
+const char *nssm_weights_name(enum nssm_weights weights);
+
 /* Best first. nssm_kernels_list: every level built in AND supported by this CPU, NULL-terminated. */
 const struct nssm_kernels *const *nssm_kernels_list(void);
 /* name NULL or "auto": what the environment variable NETSSM_LEVEL names, else the best. Unknown or

@@ -36,12 +36,12 @@ static size_t carve(struct nssm_mamba2 *m, float *base, bool training)
 	const struct nssm_kernels *k = m->kern;
 	size_t used = 0;
 	m->params = nssm_take(base, &used, nssm_mamba2_param_floats(c));
-	m->head_fwd = nssm_take(base, &used, k->pack_floats(c->D, c->Vpad));
+	m->head_fwd = nssm_take(base, &used, m->fwd.pack_floats(c->D, c->Vpad));
 	m->head_bwd = training ? nssm_take(base, &used, k->pack_floats(c->Vpad, c->D)) : NULL;
 	for (int l = 0; l < c->L; l++) {
 		struct layer_pack *p = &m->layer[l];
-		p->in_fwd = nssm_take(base, &used, k->pack_floats(c->D, m->Z));
-		p->out_fwd = nssm_take(base, &used, k->pack_floats(c->E, c->D));
+		p->in_fwd = nssm_take(base, &used, m->fwd.pack_floats(c->D, m->Z));
+		p->out_fwd = nssm_take(base, &used, m->fwd.pack_floats(c->E, c->D));
 		p->in_bwd = training ? nssm_take(base, &used, k->pack_floats(m->Z, c->D)) : NULL;
 		p->out_bwd = training ? nssm_take(base, &used, k->pack_floats(c->D, c->E)) : NULL;
 	}
@@ -49,7 +49,7 @@ static size_t carve(struct nssm_mamba2 *m, float *base, bool training)
 }
 
 int nssm_mamba2_open(struct nssm_mamba2 **mp, const struct nssm_mamba2_cfg *cfg, const struct nssm_kernels *kern,
-	bool for_training, struct nssm_err *err)
+	enum nssm_weights weights, bool for_training, struct nssm_err *err)
 {
 	*mp = NULL;
 	struct nssm_mamba2 *m = calloc(1, sizeof *m);
@@ -57,6 +57,7 @@ int nssm_mamba2_open(struct nssm_mamba2 **mp, const struct nssm_mamba2_cfg *cfg,
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a model");
 	m->cfg = *cfg;
 	m->kern = kern;
+	m->fwd = nssm_kernels_product(kern, weights);
 	m->C = cfg->E + 2 * cfg->N;
 	m->Z = cfg->E + m->C + cfg->H;
 	m->layer = calloc((size_t)cfg->L, sizeof *m->layer);
@@ -105,15 +106,15 @@ static void pack_task(void *ctx, int l, int member)
 	const struct nssm_kernels *k = m->kern;
 	if (l == c->L) {
 		const float *E = nssm_mamba2_embedding(m, m->params);
-		k->pack(m->head_fwd, E, (size_t)c->D, true, c->D, c->Vpad);
+		m->fwd.pack(m->head_fwd, E, (size_t)c->D, true, c->D, c->Vpad);
 		if (m->head_bwd)
 			k->pack(m->head_bwd, E, (size_t)c->D, false, c->Vpad, c->D);
 		return;
 	}
 	struct layer_view w = nssm_mamba2_layer(m, m->params, l);
 	struct layer_pack *p = &m->layer[l];
-	k->pack(p->in_fwd, w.in_proj, (size_t)c->D, true, c->D, m->Z);
-	k->pack(p->out_fwd, w.out_proj, (size_t)c->E, true, c->E, c->D);
+	m->fwd.pack(p->in_fwd, w.in_proj, (size_t)c->D, true, c->D, m->Z);
+	m->fwd.pack(p->out_fwd, w.out_proj, (size_t)c->E, true, c->E, c->D);
 	if (p->in_bwd) {
 		k->pack(p->in_bwd, w.in_proj, (size_t)c->D, false, m->Z, c->D);
 		k->pack(p->out_bwd, w.out_proj, (size_t)c->E, false, c->D, c->E);
@@ -182,13 +183,13 @@ void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token,
 	for (int l = 0; l < c->L; l++) {
 		struct layer_view w = nssm_mamba2_layer(m, m->params, l);
 		k->rmsnorm(b.n, D, NULL, b.r, D, w.norm, NORM_EPS, n, c->D);
-		k->gemm_packed(b.zx, b.ldz, b.n, D, m->layer[l].in_fwd, false, n, m->Z, c->D);
+		m->fwd.gemm_packed(b.zx, b.ldz, b.n, D, m->layer[l].in_fwd, false, n, m->Z, c->D);
 		step_mix(m, w, &b, state, (size_t)l * per_layer, n);
 		k->gated_rmsnorm(b.y, E, NULL, b.y, E, b.zx, b.ldz, w.gnorm, NORM_EPS, n, c->E);
-		k->gemm_packed(b.r, D, b.y, E, m->layer[l].out_fwd, true, n, c->D, c->E);
+		m->fwd.gemm_packed(b.r, D, b.y, E, m->layer[l].out_fwd, true, n, c->D, c->E);
 	}
 	k->rmsnorm(b.n, D, NULL, b.r, D, nssm_mamba2_norm_f(m, m->params), NORM_EPS, n, c->D);
-	k->gemm_packed(logits, (size_t)c->Vpad, b.n, D, m->head_fwd, false, n, c->Vpad, c->D);
+	m->fwd.gemm_packed(logits, (size_t)c->Vpad, b.n, D, m->head_fwd, false, n, c->Vpad, c->D);
 	for (int i = 0; i < n; i++)
 		for (int v = c->V; v < c->Vpad; v++)
 			logits[(size_t)i * c->Vpad + v] = -INFINITY;

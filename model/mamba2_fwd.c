@@ -15,7 +15,7 @@ static void fwd_in(void *ctx, int task, int member)
 	size_t D = (size_t)m->cfg.D;
 	struct act *a = w->a;
 	m->kern->rmsnorm(a->n + b.at * D, D, a->rstd1 + b.at, w->r_in + b.at * D, D, w->w.norm, NORM_EPS, b.n, m->cfg.D);
-	m->kern->gemm_packed(a->zx + b.at * w->ldz, w->ldz, a->n + b.at * D, D, m->layer[w->l].in_fwd, false, b.n, m->Z,
+	m->fwd.gemm_packed(a->zx + b.at * w->ldz, w->ldz, a->n + b.at * D, D, m->layer[w->l].in_fwd, false, b.n, m->Z,
 		m->cfg.D);
 }
 
@@ -75,7 +75,7 @@ static void fwd_out(void *ctx, int task, int member)
 		return; /* recomputing for the backward pass */
 	if (w->r_out != w->r_in)
 		memcpy(w->r_out + b.at * D, w->r_in + b.at * D, (size_t)b.n * D * sizeof(float));
-	m->kern->gemm_packed(w->r_out + b.at * D, D, a->gn + b.at * E, E, m->layer[w->l].out_fwd, true, b.n, m->cfg.D, m->cfg.E);
+	m->fwd.gemm_packed(w->r_out + b.at * D, D, a->gn + b.at * E, E, m->layer[w->l].out_fwd, true, b.n, m->cfg.D, m->cfg.E);
 }
 
 /* The rows before the convolution that the next segment needs. */
@@ -170,7 +170,7 @@ static void head_block(void *ctx, int task, int member)
 	const float *r = r_at(w, w->si, m->cfg.L) + b.at * D, *nf = nssm_mamba2_norm_f(m, m->params);
 	float *logits = w->logits + b.at * V, *hn = w->hn + b.at * D;
 	k->rmsnorm(hn, D, w->rstd_f + b.at, r, D, nf, NORM_EPS, b.n, m->cfg.D);
-	k->gemm_packed(logits, V, hn, D, m->head_fwd, false, b.n, m->cfg.Vpad, m->cfg.D);
+	m->fwd.gemm_packed(logits, V, hn, D, m->head_fwd, false, b.n, m->cfg.Vpad, m->cfg.D);
 	int32_t target[BLOCK_ROWS];
 	for (int i = 0; i < b.n; i++)
 		target[i] = target_of(w, b.at + (size_t)i);
@@ -209,7 +209,7 @@ static void lm_last_logits(struct nssm_mamba2_work *w, float *out)
 	for (int b = 0; b < w->B; b++) {
 		const float *r = r_at(w, w->si, m->cfg.L) + ((size_t)b * T + T - 1) * D;
 		m->kern->rmsnorm(w->hn, D, NULL, r, D, nssm_mamba2_norm_f(m, m->params), NORM_EPS, 1, m->cfg.D);
-		m->kern->gemm_packed(out + (size_t)b * V, V, w->hn, D, m->head_fwd, false, 1, m->cfg.Vpad, m->cfg.D);
+		m->fwd.gemm_packed(out + (size_t)b * V, V, w->hn, D, m->head_fwd, false, 1, m->cfg.Vpad, m->cfg.D);
 		for (int v = m->cfg.V; v < m->cfg.Vpad; v++)
 			out[(size_t)b * V + (size_t)v] = -INFINITY;
 	}

@@ -22,6 +22,7 @@ struct layer_pack {
 struct nssm_mamba2 {
 	struct nssm_mamba2_cfg cfg;
 	const struct nssm_kernels *kern;
+	struct nssm_product fwd; /* of the packed copies called ..._fwd */
 	int C; /* convolution channels, E + 2N */
 	int Z; /* rows of in_proj, E + C + H */
 	float *params;

@@ -65,7 +65,7 @@ static int logits(const char *path, char **tokens, int n)
 	struct nssm_model_card card = {0};
 	struct nssm_mamba2 *m = NULL;
 	if (nssm_checkpoint_find(dir, path, &err) != 0 || nssm_checkpoint_load_card(&card, dir, &err) != 0 ||
-		nssm_mamba2_open(&m, &card.cfg, nssm_kernels_get(NULL), false, &err) != 0 ||
+		nssm_mamba2_open(&m, &card.cfg, nssm_kernels_get(NULL), NSSM_WEIGHTS_F32, false, &err) != 0 ||
 		nssm_checkpoint_load_weights(nssm_mamba2_params(m), &card, dir, &err) != 0)
 		return die(&err);
 	nssm_mamba2_pack(m, NULL);

@@ -33,18 +33,24 @@ static float *zeros(size_t n)
 	return p;
 }
 
-static void rig_open(struct rig *r, const struct nssm_mamba2_cfg *cfg, const struct nssm_kernels *k, int B, int T, bool training,
-	size_t keep, int threads)
+static void rig_open_as(struct rig *r, const struct nssm_mamba2_cfg *cfg, const struct nssm_kernels *k, enum nssm_weights weights,
+	int B, int T, bool training, size_t keep, int threads)
 {
 	*r = (struct rig){.cfg = *cfg, .B = B, .T = T};
 	assert_int_equal(nssm_team_open(&r->team, threads, NULL), 0);
-	assert_int_equal(nssm_mamba2_open(&r->m, cfg, k, training, NULL), 0);
+	assert_int_equal(nssm_mamba2_open(&r->m, cfg, k, weights, training, NULL), 0);
 	assert_int_equal(nssm_mamba2_work_open(&r->w, r->m, B, T, training, keep, r->team, NULL), 0);
 	r->n_params = nssm_mamba2_param_floats(cfg);
 	r->state_floats = nssm_mamba2_state_floats(cfg);
 	r->state = calloc((size_t)B, sizeof *r->state);
 	for (int b = 0; b < B; b++)
 		r->state[b] = zeros(r->state_floats);
+}
+
+static void rig_open(struct rig *r, const struct nssm_mamba2_cfg *cfg, const struct nssm_kernels *k, int B, int T, bool training,
+	size_t keep, int threads)
+{
+	rig_open_as(r, cfg, k, NSSM_WEIGHTS_F32, B, T, training, keep, threads);
 }
 
 static void rig_zero_state(struct rig *r)
@@ -254,39 +260,104 @@ static void test_splits_and_steps(void **unused)
 	free(final);
 }
 
-/* A lane's bits do not depend on how many lanes step with it. */
-static void test_step_lanes_are_independent(void **unused)
+/* A lane's bits do not depend on how many lanes step with it, nor on its place among them. */
+static void lanes_are_independent(const struct nssm_kernels *k, enum nssm_weights weights)
 {
 	enum { LANES = 19, STEPS = 20 };
 	struct nssm_mamba2_cfg cfg;
 	small_cfg(&cfg, 16);
 	size_t st = nssm_mamba2_state_floats(&cfg), V16 = (size_t)cfg.Vpad;
-	for (const struct nssm_kernels *const *k = nssm_kernels_list(); *k != NULL; k++) {
-		struct nssm_mamba2 *m;
-		assert_int_equal(nssm_mamba2_open(&m, &cfg, *k, false, NULL), 0);
-		nssm_mamba2_init(nssm_mamba2_params(m), &cfg, 4);
-		nssm_mamba2_pack(m, NULL);
-		float *many = zeros(LANES * st), *one = zeros(st), *lm = zeros(LANES * V16), *l1 = zeros(V16);
-		float *s_many = zeros(nssm_mamba2_step_floats(&cfg, LANES)), *s_one = zeros(nssm_mamba2_step_floats(&cfg, 1));
-		float *states[LANES];
+	struct nssm_mamba2 *m;
+	assert_int_equal(nssm_mamba2_open(&m, &cfg, k, weights, false, NULL), 0);
+	nssm_mamba2_init(nssm_mamba2_params(m), &cfg, 4);
+	nssm_mamba2_pack(m, NULL);
+	float *many = zeros(LANES * st), *one = zeros(st), *lm = zeros(LANES * V16), *l1 = zeros(V16);
+	float *s_many = zeros(nssm_mamba2_step_floats(&cfg, LANES)), *s_one = zeros(nssm_mamba2_step_floats(&cfg, 1));
+	float *states[LANES];
+	for (int i = 0; i < LANES; i++)
+		states[i] = many + (size_t)i * st;
+	for (int t = 0; t < STEPS; t++) {
+		uint16_t tok[LANES];
 		for (int i = 0; i < LANES; i++)
-			states[i] = many + (size_t)i * st;
-		for (int t = 0; t < STEPS; t++) {
-			uint16_t tok[LANES];
-			for (int i = 0; i < LANES; i++)
-				tok[i] = (uint16_t)((i * 7 + t * 3) % cfg.V);
-			nssm_mamba2_step(lm, states, tok, NULL, LANES, m, s_many);
-			nssm_mamba2_step(l1, &one, &tok[11], NULL, 1, m, s_one);
-			assert_memory_equal(l1, lm + 11 * V16, V16 * sizeof(float));
-		}
-		free(many);
-		free(one);
-		free(lm);
-		free(l1);
-		free(s_many);
-		free(s_one);
-		nssm_mamba2_close(&m);
+			tok[i] = (uint16_t)((i * 7 + t * 3) % cfg.V);
+		nssm_mamba2_step(lm, states, tok, NULL, LANES, m, s_many);
+		nssm_mamba2_step(l1, &one, &tok[11], NULL, 1, m, s_one);
+		assert_memory_equal(l1, lm + 11 * V16, V16 * sizeof(float));
+		assert_memory_equal(one, states[11], st * sizeof(float));
 	}
+	free(many);
+	free(one);
+	free(lm);
+	free(l1);
+	free(s_many);
+	free(s_one);
+	nssm_mamba2_close(&m);
+}
+
+static void test_step_lanes_are_independent(void **unused)
+{
+	(void)unused;
+	for (const struct nssm_kernels *const *k = nssm_kernels_list(); *k != NULL; k++)
+		for (int weights = 0; weights < NSSM_N_WEIGHTS; weights++)
+			lanes_are_independent(*k, (enum nssm_weights)weights);
+}
+
+/* The logits of a sequence, stepped token by token, and those that forward gives after its last token. */
+static void follow(float *logits, float *last, const struct nssm_mamba2_cfg *cfg, const struct nssm_kernels *k,
+	enum nssm_weights weights, const uint16_t *tok, int T)
+{
+	struct rig r;
+	rig_open_as(&r, cfg, k, weights, 1, T, false, 0, 1);
+	nssm_mamba2_init(nssm_mamba2_params(r.m), cfg, 9);
+	nssm_mamba2_pack(r.m, NULL);
+	float *scratch = zeros(nssm_mamba2_step_floats(cfg, 1));
+	for (int t = 0; t < T; t++)
+		nssm_mamba2_step(logits + (size_t)t * (size_t)cfg->Vpad, r.state, tok + t, NULL, 1, r.m, scratch);
+	rig_zero_state(&r);
+	int32_t *none = malloc((size_t)T * sizeof *none);
+	uint8_t *reset = calloc((size_t)T, 1);
+	for (int t = 0; t < T; t++)
+		none[t] = -1;
+	double loss;
+	int64_t n;
+	struct nssm_batch b = {.B = 1, .T = T, .token = tok, .target = none, .reset = reset};
+	nssm_mamba2_forward(&loss, &n, last, r.state, &b, r.m, r.w);
+	free(none);
+	free(reset);
+	free(scratch);
+	rig_close(&r);
+}
+
+/* Rounded weights move the logits a little, and do move them; stepping and whole sequences agree on them. */
+static void test_weight_types(void **unused)
+{
+	enum { T = 60 };
+	/* of the logits' norm; 8 bits of mantissa in weights and activations of 2 layers, 7 bits of the largest */
+	static const double off_most[NSSM_N_WEIGHTS] = {1e-6, 2e-2};
+	struct nssm_mamba2_cfg cfg;
+	(void)unused;
+	small_cfg(&cfg, 16);
+	uint16_t tok[T];
+	int32_t target[T];
+	uint8_t reset[T];
+	random_rows(tok, target, reset, T, cfg.V, 9, 0);
+	size_t V16 = (size_t)cfg.Vpad, V = (size_t)cfg.V;
+	float *f32 = zeros(T * V16), *other = zeros(T * V16), *last = zeros(V16);
+	for (const struct nssm_kernels *const *k = nssm_kernels_list(); *k != NULL; k++)
+		for (int weights = 0; weights < NSSM_N_WEIGHTS; weights++) {
+			follow(weights == 0 ? f32 : other, last, &cfg, *k, (enum nssm_weights)weights, tok, T);
+			const float *got = weights == 0 ? f32 : other;
+			double off = tensor_error(got + (T - 1) * V16, f32 + (T - 1) * V16, V);
+			if (!(off <= off_most[weights]) || (weights != 0 && !(off > 1e-5)))
+				fail_msg("%s, weights %s: logits off by %g", (*k)->name, nssm_weights_name((enum nssm_weights)weights), off);
+			double apart = tensor_error(last, got + (T - 1) * V16, V);
+			if (!(apart <= (weights == 0 ? 1e-4 : off_most[weights] / 2)))
+				fail_msg("%s, weights %s: forward and step differ by %g", (*k)->name,
+					nssm_weights_name((enum nssm_weights)weights), apart);
+		}
+	free(f32);
+	free(other);
+	free(last);
 }
 
 struct outcome {
@@ -708,6 +779,7 @@ int main(void)
 		cmocka_unit_test(test_golden),
 		cmocka_unit_test(test_splits_and_steps),
 		cmocka_unit_test(test_step_lanes_are_independent),
+		cmocka_unit_test(test_weight_types),
 		cmocka_unit_test(test_gradient_invariance),
 		cmocka_unit_test(test_awkward_sizes),
 		cmocka_unit_test(test_finite_differences),
