@@ -68,6 +68,8 @@ struct nssm_product nssm_kernels_product(const struct nssm_kernels *k, enum nssm
 	switch (weights) {
 	case NSSM_WEIGHTS_BF16:
 		return (struct nssm_product){k->bf16_pack_floats, k->bf16_pack, k->bf16_gemm_packed};
+	case NSSM_WEIGHTS_INT8:
+		return (struct nssm_product){k->int8_pack_floats, k->int8_pack, k->int8_gemm_packed};
 	default:
 		return (struct nssm_product){k->pack_floats, k->pack, k->gemm_packed};
 	}
@@ -75,6 +77,6 @@ struct nssm_product nssm_kernels_product(const struct nssm_kernels *k, enum nssm
 
 const char *nssm_weights_name(enum nssm_weights weights)
 {
-	static const char *const name[NSSM_N_WEIGHTS] = {"f32", "bf16"};
+	static const char *const name[NSSM_N_WEIGHTS] = {"f32", "bf16", "int8"};
 	return name[weights];
 }

@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #define NSSM_GEMM_KC   256 /* k block of gemm; part of the result's definition */
+#define NSSM_INT8_KC   1024 /* k block of int8_gemm_packed */
 #define NSSM_CHUNK_MAX 256
 
 struct nssm_kernels {
@@ -58,6 +59,19 @@ struct nssm_kernels {
 	size_t (*bf16_gemm_scratch_floats)(int M, int N, int K);
 	void (*bf16_gemm)(float *C, size_t ldc, const float *A, size_t lda, bool a_transposed, const float *B,
 	        size_t ldb, bool b_transposed, bool accumulate, int M, int N, int K, float *scratch);
+
+	/* --- matrix product, operands rounded to 8 bits
+	 * ------------------------------------------------------- */
+
+	/* pack gives every column of B a scale, the largest magnitude / 127, and rounds it to whole multiples of that,
+	 * nearest even; gemm does the same with every row of A, over all of K. Their products are summed exactly over
+	 * blocks of NSSM_INT8_KC and scaled; blocks are added in fp32, ascending. So the sums are the same numbers on
+	 * every level; only an element that lies within a rounding of a half may be quantised the other way. A NaN or
+	 * an infinity in a row makes the row NaN. */
+	size_t (*int8_pack_floats)(int K, int N);
+	void (*int8_pack)(float *dst, const float *B, size_t ldb, bool transposed, int K, int N);
+	void (*int8_gemm_packed)(float *C, size_t ldc, const float *A, size_t lda, const float *packed,
+	        bool accumulate, int M, int N, int K);
 
 	/* --- norms
 	 * ------------------------------------------------------------------------------------------ */
@@ -153,14 +167,14 @@ struct nssm_kernels {
 };
 
 /* What the weights of products Y = X·Wᵀ are stored as, and the operations of that type. */
-enum nssm_weights { NSSM_WEIGHTS_F32, NSSM_WEIGHTS_BF16, NSSM_N_WEIGHTS };
+enum nssm_weights { NSSM_WEIGHTS_F32, NSSM_WEIGHTS_BF16, NSSM_WEIGHTS_INT8, NSSM_N_WEIGHTS };
 struct nssm_product {
 	__typeof__(((struct nssm_kernels *)0)->pack_floats) pack_floats;
 	__typeof__(((struct nssm_kernels *)0)->pack) pack;
 	__typeof__(((struct nssm_kernels *)0)->gemm_packed) gemm_packed;
 };
 struct nssm_product nssm_kernels_product(const struct nssm_kernels *kern, enum nssm_weights weights);
-/* "f32", "bf16" */
+/* "f32", "bf16", "int8" */
 const char *nssm_weights_name(enum nssm_weights weights);
 
 /* Best first. nssm_kernels_list: every level built in AND supported by this CPU, NULL-terminated. */

@@ -9,6 +9,7 @@
 #define NSSM_KERNEL_OPS(X) \
 	X(pack_floats) X(pack) X(gemm_packed) X(gemm_scratch_floats) X(gemm) \
 	X(bf16_pack_floats) X(bf16_pack) X(bf16_gemm_packed) X(bf16_gemm_scratch_floats) X(bf16_gemm) \
+	X(int8_pack_floats) X(int8_pack) X(int8_gemm_packed) \
 	X(rmsnorm) X(rmsnorm_bwd) X(gated_rmsnorm) X(gated_rmsnorm_bwd) \
 	X(conv_silu) X(conv_silu_bwd_pre) X(conv_bwd) X(conv_silu_step) \
 	X(ssd_dt) X(ssd_scratch_floats) X(ssd_chunk) X(ssd_chunk_bwd) X(ssm_step) X(softplus_bwd) \

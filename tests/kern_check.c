@@ -198,6 +198,82 @@ static void bf16_rows(const struct nssm_kernels *k)
 	bufs_done();
 }
 
+/* --- matrix product, operands rounded to 8 bits ----------------------------------------------------------------- */
+
+/* Halves of whole numbers up to 127, one of them 127, times a power of two: the scale is that power, so every level
+ * must quantise alike, halves to even. n elements that lie `step` apart. */
+static void make_halves(float *x, size_t step, int n, double unit)
+{
+	for (int k = 0; k < n; k++)
+		x[(size_t)k * step] = (float)(((double)nssm_rng_below(&rng, 509) / 2 - 127) * unit);
+	x[(size_t)(nssm_rng_below(&rng, (uint32_t)n)) * step] = (float)(127 * unit);
+}
+
+static void int8_shape(const struct nssm_kernels *k, int M, int N, int K, bool halves)
+{
+	size_t lda = (size_t)K + 3, ldb = (size_t)N + 2, ldbt = (size_t)K + 5, ldc = (size_t)N + 1;
+	float *A = rnd((size_t)M * lda, -1, 1), *B = rnd((size_t)K * ldb, -2, 2), *Bt = rnd((size_t)N * ldbt, -2, 2);
+	float *C0 = rnd((size_t)M * ldc, -1, 1);
+	for (int i = 0; halves && i < M; i++)
+		make_halves(A + (size_t)i * lda, 1, K, ldexp(1, i % 5 - 6));
+	for (int j = 0; halves && j < N; j++) {
+		make_halves(B + j, ldb, K, ldexp(1, j % 4 - 6));
+		make_halves(Bt + (size_t)j * ldbt, 1, K, ldexp(1, j % 4 - 6));
+	}
+	float *P = scratch_of(k->int8_pack_floats(K, N)), *Pref = scratch_of(ref->int8_pack_floats(K, N));
+	for (int mode = 0; mode < 4; mode++) {
+		bool add = mode & 1, bt = mode & 2;
+		float *C = copy_of(C0), *want = copy_of(C0), *mag = copy_of(C0);
+		k->int8_pack(P, bt ? Bt : B, bt ? ldbt : ldb, bt, K, N);
+		k->int8_gemm_packed(C, ldc, A, lda, P, add, M, N, K);
+		ref->int8_pack(Pref, bt ? Bt : B, bt ? ldbt : ldb, bt, K, N);
+		ref->int8_gemm_packed(want, ldc, A, lda, Pref, add, M, N, K);
+		/* One element of A, of at most 1, that falls on the other side of a half is off by 1/127 of it times one
+		 * of B. Halves leave the roundings of the last steps. */
+		for (size_t i = 0; i < size_of(mag); i++)
+			mag[i] = halves ? fabsf(want[i]) + 1 : 1;
+		expect_close(bt ? "int8_gemm_packed A*Bt" : "int8_gemm_packed A*B", C, want, mag, halves ? 4 * EPS : 2.1 / 127);
+	}
+	bufs_done();
+}
+
+static void int8(const struct nssm_kernels *k)
+{
+	static const int Ms[] = {1, 2, 7, 17, 35}, Ns[] = {1, 5, 16, 31, 33, 49, 100}, Ks[] = {1, 3, 16, 18, 257, 1025, 2051};
+	for (int m = 0; m < COUNT(Ms); m++)
+		for (int n = 0; n < COUNT(Ns); n++)
+			for (int l = 0; l < COUNT(Ks); l++)
+				if (Ms[m] <= 2 || Ks[l] < 1000)
+					for (int halves = 0; halves < 2; halves++)
+						int8_shape(k, Ms[m], Ns[n], Ks[l], halves != 0);
+}
+
+/* Rounded operands are near the operands, and a row has its bits whatever stands beside it. */
+static void int8_rows(const struct nssm_kernels *k)
+{
+	enum { M = 37, N = 83, K = 1300 };
+	float *A = rnd(M * K, -1, 1), *B = rnd(K * N, -1, 1), *P = scratch_of(k->int8_pack_floats(K, N));
+	float *C = rnd(M * N, 0, 1), *one = rnd(N, 0, 1);
+	for (int j = 0; j < N; j++)
+		B[5 * N + j] = 0;
+	memset(A + 3 * K, 0, K * sizeof *A);
+	k->int8_pack(P, B, N, false, K, N);
+	k->int8_gemm_packed(C, N, A, K, P, false, M, N, K);
+	for (int i = 0; i < M; i++) {
+		k->int8_gemm_packed(one, N, A + i * K, K, P, false, 1, N, K);
+		expect_same_bits("row alone", one, C + i * N, N);
+		for (int j = 0; j < N; j++) {
+			double sum = 0;
+			for (int l = 0; l < K; l++)
+				sum += (double)A[i * K + l] * B[l * N + j];
+			/* each product is off by up to half a step of 1/127 in both: a standard deviation of 0.0046·0.58 */
+			if (!(fabs(C[i * N + j] - sum) <= 6 * 0.0027 * sqrt(K)))
+				fail_msg("%s: at (%d,%d): expected %.9g, found %.9g", what, i, j, sum, (double)C[i * N + j]);
+		}
+	}
+	bufs_done();
+}
+
 /* --- norms ---------------------------------------------------------------------------------------------------- */
 
 static const int Rs[] = {1, 2, 7, 17}, Ds[] = {1, 5, 15, 16, 17, 31, 33, 256, 272};
@@ -554,6 +630,12 @@ static void not_a_number(const struct nssm_kernels *k)
 	x[1] = INFINITY;
 	k->bf16_gemm_packed(product, 1, x, 3, packed, false, 1, 1, 3);
 	assert_true(isinf(product[0]));
+	k->int8_pack(packed = scratch_of(k->int8_pack_floats(3, 1)), one, 1, false, 3, 1);
+	k->int8_gemm_packed(product, 1, x, 3, packed, false, 1, 1, 3);
+	assert_true(isnan(product[0]));
+	x[1] = NAN;
+	k->int8_gemm_packed(product, 1, x, 3, packed, false, 1, 1, 3);
+	assert_true(isnan(product[0]));
 	x[7] = NAN;
 	k->gated_rmsnorm(y, 40, NULL, one, 40, x, 40, one, 1e-5f, 1, 40);
 	assert_true(isnan(y[0]));
@@ -567,9 +649,9 @@ static void run_all(void **state)
 	static const struct {
 		const char *name;
 		void (*run)(const struct nssm_kernels *k);
-	} checks[] = {{"gemm", gemm}, {"gemm rows", gemm_rows}, {"bf16", bf16},
-	        {"bf16 rows", bf16_rows}, {"norms", norms}, {"conv", conv},
-	        {"scan", scan}, {"head", head}, {"not a number", not_a_number}};
+	} checks[] = {{"gemm", gemm}, {"gemm rows", gemm_rows}, {"norms", norms}, {"conv", conv},
+	        {"scan", scan}, {"head", head}, {"not a number", not_a_number},
+	        {"bf16", bf16}, {"bf16 rows", bf16_rows}, {"int8", int8}, {"int8 rows", int8_rows}};
 	(void)state;
 	ref = nssm_kernels_get("ref");
 	assert_non_null(ref);
