@@ -47,6 +47,30 @@ static void print_codec(const struct nssm_codec_cfg *cfg)
 	printf("codec    %s; version %" PRIu32 "\n", text, cfg->version);
 }
 
+/* A port with the flows that it was learned of: "443 (37 of 38 flows)". */
+static void print_secure(const struct nssm_secure_ports *p)
+{
+	if (!p->learned) {
+		puts("ports    which are encrypted was not learned: " NSSM_SECURE_WELL_KNOWN " count");
+		return;
+	}
+	for (int udp = 0; udp < 2; udp++) {
+		const char *sep = "";
+		printf("%s ", udp ? "; QUIC" : "ports    TLS");
+		for (uint32_t i = 0; i < p->n; i++) {
+			const struct nssm_secure_port *r = &p->port[i];
+			if (r->udp != udp)
+				continue;
+			uint64_t of = (uint64_t)r->n_secure + r->n_other;
+			printf("%s%s%u (%" PRIu32 " of %" PRIu64 " flows)", sep, r->n_secure > r->n_other ? "" : "not ", r->port, r->n_secure, of);
+			sep = ", ";
+		}
+		if (*sep == '\0')
+			printf("none");
+	}
+	putchar('\n');
+}
+
 /* The members of an object in one line: netssm 0.1.0, split train. */
 static void print_members(const char *title, const json_t *object)
 {
@@ -62,6 +86,11 @@ static void print_members(const char *title, const json_t *object)
 		free(text);
 	}
 	putchar('\n');
+}
+
+static json_t *secure_json(const struct nssm_secure_ports *p)
+{
+	return p->learned ? nssm_secure_to_json(p) : NULL;
 }
 
 /* --- corpus --------------------------------------------------------------------------------------------------- */
@@ -85,12 +114,13 @@ static json_t *corpus_json(const char *path, const struct nssm_corpus *c, bool v
 	json_decref(conditions);
 	char hash[16];
 	snprintf(hash, sizeof hash, "%08" PRIx32, nssm_corpus_hash(c));
-	return json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:s,s:b,s:o,s:O*}", "kind", "corpus", "path",
+	return json_pack("{s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:f,s:s,s:b,s:o,s:o*,s:O*}", "kind", "corpus", "path",
 	        nssm_json_text(path), "codec", nssm_codec_cfg_to_json(nssm_corpus_codec(c)), "vocabulary",
 	        nssm_json_count(v->n_tokens), "sessions", nssm_json_count(nssm_corpus_n_sessions(c)),
 	        "packets", nssm_json_count(n_packets), "flows", nssm_json_count(n_flows), "tokens",
 	        nssm_json_count(nssm_corpus_n_tokens(c)), "unigram_bits", nssm_corpus_unigram_bits(c), "hash",
-	        hash, "verified", verified, "labels", labels, "made_by", nssm_corpus_made_by(c));
+	        hash, "verified", verified, "labels", labels, "encrypted", secure_json(nssm_corpus_secure(c)), "made_by",
+	        nssm_corpus_made_by(c));
 }
 
 static int info_corpus(const char *path, bool as_json, bool verify, struct nssm_err *err)
@@ -106,6 +136,7 @@ static int info_corpus(const char *path, bool as_json, bool verify, struct nssm_
 	} else {
 		printf("corpus   %s (%08" PRIx32 ")\n", path, nssm_corpus_hash(c));
 		print_codec(nssm_corpus_codec(c));
+		print_secure(nssm_corpus_secure(c));
 		if (nssm_corpus_made_by(c) != NULL)
 			print_members("made by  ", nssm_corpus_made_by(c));
 		printf("holds    %" PRIu32 " sessions, %" PRIu64 " tokens of a vocabulary of %" PRIu32 "\n\n",
@@ -169,12 +200,12 @@ static json_t *card_json(const char *dir, const struct nssm_model_card *card, ui
 		json_array_append_new(
 		        labels, json_pack("{s:s,s:o}", "label", card->vocab.label[i].name, "gaps",
 		                        nssm_json_count(card->iat != NULL ? card->iat[i].n : 0)));
-	json_t *j = json_pack("{s:s,s:o,s:o,s:s,s:o,s:o,s:o,s:b}", "kind", "checkpoint", "path",
+	json_t *j = json_pack("{s:s,s:o,s:o,s:s,s:o,s:o,s:o,s:b,s:o*}", "kind", "checkpoint", "path",
 	        nssm_json_text(dir), "parameters", nssm_json_count(n_params), "dtype", dtype, "model",
 	        json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i}", "d_model", m->D, "n_layer", m->L, "expand",
 	                m->E / m->D, "headdim", m->P, "d_state", m->N, "d_conv", m->K, "chunk_size", m->Q,
 	                "vocab_size", m->V, "padded_vocab_size", m->Vpad, "n_context", m->n_context),
-	        "codec", nssm_codec_cfg_to_json(&card->codec), "labels", labels, "verified", verified);
+	        "codec", nssm_codec_cfg_to_json(&card->codec), "labels", labels, "verified", verified, "encrypted", secure_json(&card->secure));
 	if (verified) {
 		char hash[20];
 		snprintf(hash, sizeof hash, "%016" PRIx64, card->hash);
@@ -201,6 +232,7 @@ static void print_card(const char *dir, const struct nssm_model_card *card, uint
 	        nssm_human(a, (double)n_params), n_params, dtype,
 	        nssm_human(b, 4.0 * (double)nssm_mamba2_state_floats(m)));
 	print_codec(&card->codec);
+	print_secure(&card->secure);
 	printf("tokens   %" PRIu32 " (padded to %d)", card->vocab.n_tokens, m->Vpad);
 	if (m->n_context > 0)
 		printf(", beside each one of %d contexts", m->n_context);
@@ -453,11 +485,11 @@ const struct nssm_cmd nssm_cmd_info = {
         .name = "info",
         .usage = "info FILE|DIR [--json] [--verify]",
         .summary = "say what a corpus, a checkpoint or a capture holds",
-        .details = "A corpus (*.nssm): codec, labels with sessions, packets and flows, what was\n"
-                   "skipped and why, unigram entropy; what its sessions were like, if they were\n"
-                   "measured (prepare --conditions).\n"
+        .details = "A corpus (*.nssm): codec, which server ports speak TLS or QUIC, labels with\n"
+                   "sessions, packets and flows, what was skipped and why, unigram entropy; what its\n"
+                   "sessions were like, if they were measured (prepare --conditions).\n"
                    "A checkpoint folder, or a training's folder: sizes, number and type of weights,\n"
-                   "labels, codec.\n"
+                   "labels, codec, which server ports speak TLS or QUIC.\n"
                    "A capture (pcap, pcapng, also .gz; - is stdin): link type, packets, bytes, time\n"
                    "span, flows, throughput, loss and round trip, what codec raw skips.\n"
                    "--verify reads a corpus or a checkpoint to its last byte and checks every\n"

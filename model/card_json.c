@@ -213,7 +213,8 @@ int nssm_card_read_netssm(
 	if (!json_is_object(codec))
 		return nssm_err_set(err, NSSM_EFORMAT, "%s: codec: expected an object, found %s", path,
 		        nssm_json_what(codec));
-	if ((rc = nssm_codec_cfg_from_json(&card->codec, codec, path, err)) != 0)
+	if ((rc = nssm_codec_cfg_from_json(&card->codec, codec, path, err)) != 0 ||
+	        (rc = nssm_secure_from_json(&card->secure, json_object_get(root, "encrypted"), path, err)) != 0)
 		return rc;
 	if (card->cfg.n_context > 0 && card->cfg.n_context != (int)nssm_codec_n_contexts(&card->codec))
 		return nssm_err_set(err, NSSM_EUNSUP, "%s: its codec gives %u contexts, config.json: n_context is %d", path,
@@ -250,6 +251,7 @@ json_t *nssm_card_netssm_json(const struct nssm_model_card *card)
 		json_decref(iat);
 		return NULL;
 	}
-	return json_pack("{s:s,s:i,s:o,s:o}", "format", "netssm", "version", FORMAT_VERSION, "codec",
-	        nssm_codec_cfg_to_json(&card->codec), "iat", iat);
+	return json_pack("{s:s,s:i,s:o,s:o,s:o*}", "format", "netssm", "version", FORMAT_VERSION, "codec",
+	        nssm_codec_cfg_to_json(&card->codec), "iat", iat, "encrypted",
+	        card->secure.learned ? nssm_secure_to_json(&card->secure) : NULL);
 }

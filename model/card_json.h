@@ -5,7 +5,8 @@
  *              d_intermediate, ngroups other than 1, no rms_norm, untied embeddings, and any key of ssm_cfg that changes
  *              what is computed. Other keys at the top are let be.
  *              One key is ours: n_context, rows of the context embedding (mamba2.h); missing: none, the reference's model.
- * netssm.json: {"format":"netssm","version":1,"codec":{...},"iat":{label:[256 counts]}}; a label may be missing.
+ * netssm.json: {"format":"netssm","version":1,"codec":{...},"iat":{label:[256 counts]},"encrypted":{...}}; a label may be missing, and
+ *              "encrypted" (secure_ports.h) of a checkpoint whose corpora did not say it.
  * Checked: tests/test_checkpoint.c                                                                                      */
 #ifndef NSSM_CARD_JSON_H
 #define NSSM_CARD_JSON_H

@@ -1,5 +1,5 @@
 /* checkpoint — a model in a folder: config.json (the reference's keys), model.safetensors, tokenizer.json, netssm.json.
- * netssm.json holds what the reference has no place for: the codec and per-label inter-arrival histograms.
+ * netssm.json holds what the reference has no place for: the codec, per-label inter-arrival histograms and which ports are encrypted.
  * A folder in the reference's names and shapes without netssm.json loads too (codec raw with compat_paper, since the
  * published preprocessor made its training data; no times).
  * Writing: to a temporary folder, every file synced, exchanged with the old one in one step.
@@ -14,6 +14,7 @@
 #include "model/iat.h"
 #include "model/mamba2.h"
 #include "model/safetensors.h"
+#include "model/secure_ports.h"
 #include "model/vocab.h"
 
 /* Everything beside the weights. */
@@ -22,6 +23,7 @@ struct nssm_model_card {
 	struct nssm_codec_cfg codec;
 	struct nssm_vocab vocab;
 	struct nssm_iat_hist *iat; /* [vocab.n_labels], owned */
+	struct nssm_secure_ports secure;
 	uint64_t hash;             /* of the safetensors file: names this model in manifests; 0 until load_weights sets it */
 };
 void nssm_model_card_free(struct nssm_model_card *card);

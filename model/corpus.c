@@ -5,7 +5,7 @@
  *   stripes   uint32 each: CRC-32 of every 1 MiB of the token block (the last one shorter)
  *   sessions  48 bytes each: struct nssm_session_info, in the order of their tokens
  *   counts    uint64 each: how often token id 0, 1, … occurs
- *   json      codec, tokenizer, labels (statistics, inter-arrival counts), made_by
+ *   json      codec, tokenizer, labels (statistics, inter-arrival counts), encrypted (secure_ports.h; may be missing), made_by
  *
  * The header's CRC-32 covers the header (its own field taken as 0) and through the CRCs in it everything but the tokens,
  * which the stripes cover. */
@@ -65,6 +65,7 @@ struct nssm_corpus_writer {
 	uint32_t stripe_fill; /* bytes in the stripe under way, whose CRC is stripe[n_stripes−1] */
 	struct nssm_session_info *session;
 	size_t n_sessions, sessions_cap;
+	struct nssm_secure_ports secure;
 	uint64_t count[65536];
 	char path[];
 };
@@ -157,6 +158,11 @@ int nssm_corpus_end_session(struct nssm_corpus_writer *w, struct nssm_session_in
 	return 0;
 }
 
+void nssm_corpus_set_secure(struct nssm_corpus_writer *w, const struct nssm_secure_ports *ports)
+{
+	w->secure = *ports;
+}
+
 static json_t *u64_array(const uint64_t *v, size_t n)
 {
 	json_t *a = json_array();
@@ -187,6 +193,8 @@ static char *json_block(const struct nssm_corpus_writer *w, const struct nssm_vo
 		json_array_append_new(labels, label_json(vocab->label[i].name, &stats[i]));
 	json_t *root = json_pack("{s:o,s:o,s:o}", "codec", nssm_codec_cfg_to_json(&w->codec), "tokenizer", nssm_vocab_to_json(vocab),
 		"labels", labels);
+	if (root != NULL && w->secure.learned)
+		json_object_set_new(root, "encrypted", nssm_secure_to_json(&w->secure));
 	if (root != NULL && made_by != NULL)
 		json_object_set(root, "made_by", (json_t *)made_by);
 	char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
@@ -242,6 +250,7 @@ struct nssm_corpus {
 	uint8_t *stripe_ok; /* [stripes] checked and right */
 	struct nssm_vocab vocab;
 	struct nssm_codec_cfg codec;
+	struct nssm_secure_ports secure;
 	struct nssm_label_stats *stats; /* [vocab.n_labels] */
 	json_t *root;
 	char path[];
@@ -357,6 +366,8 @@ static int read_json(struct nssm_corpus *c, struct nssm_err *err)
 	int rc = nssm_codec_cfg_from_json(&c->codec, json_object_get(c->root, "codec"), where, err);
 	if (rc == 0)
 		rc = nssm_vocab_from_json(&c->vocab, json_object_get(c->root, "tokenizer"), where, err);
+	if (rc == 0)
+		rc = nssm_secure_from_json(&c->secure, json_object_get(c->root, "encrypted"), where, err);
 	if (rc != 0)
 		return rc;
 	const json_t *labels = json_object_get(c->root, "labels");
@@ -502,6 +513,11 @@ const struct nssm_label_stats *nssm_corpus_stats(const struct nssm_corpus *c, ui
 {
 	assert(label_idx < c->vocab.n_labels);
 	return &c->stats[label_idx];
+}
+
+const struct nssm_secure_ports *nssm_corpus_secure(const struct nssm_corpus *c)
+{
+	return &c->secure;
 }
 
 const json_t *nssm_corpus_made_by(const struct nssm_corpus *c)

@@ -1,6 +1,7 @@
 /* corpus — tokenised, labelled sessions in one file, written as a stream, read through mmap.
  * File   : *.nssm, little-endian. "NSSMCORP", version, offsets and CRC-32s, a JSON block (codec, tokenizer, per-label
- *          statistics, inter-arrival histograms, how it was made), the session table, tokens as uint16. Layout: corpus.c.
+ *          statistics, inter-arrival histograms, which ports are encrypted, how it was made), the session table, tokens as uint16.
+ *          Layout: corpus.c.
  *          Every block is checksummed; tokens in stripes of 1 MiB, checked when first read or by nssm_corpus_verify.
  * Memory : writing holds one row a session and the stripe being filled, never the tokens.
  * Checked: tests/test_corpus.c                                                                                       */
@@ -13,6 +14,7 @@
 #include "model/codec.h"
 #include "model/iat.h"
 #include "model/packet.h"
+#include "model/secure_ports.h"
 #include "model/vocab.h"
 
 #define NSSM_CORPUS_VERSION 1
@@ -43,6 +45,8 @@ int nssm_corpus_create(struct nssm_corpus_writer **w, const char *path, const st
 int nssm_corpus_append(struct nssm_corpus_writer *w, const uint16_t *tokens, size_t n, struct nssm_err *err);
 /* Ends the session: info's first_token and n_tokens are filled in. */
 int nssm_corpus_end_session(struct nssm_corpus_writer *w, struct nssm_session_info *info, struct nssm_err *err);
+/* Which ports are encrypted, if that was learned. */
+void nssm_corpus_set_secure(struct nssm_corpus_writer *w, const struct nssm_secure_ports *ports);
 /* Writes tables and header, syncs, renames. stats[vocab->n_labels]; made_by: a JSON object kept as it is (options, versions),
  * may be NULL. Closes in any case. */
 int nssm_corpus_commit(struct nssm_corpus_writer **w, const struct nssm_vocab *vocab, const struct nssm_label_stats *stats,
@@ -65,6 +69,7 @@ int nssm_corpus_check_session(struct nssm_corpus *c, uint32_t idx, struct nssm_e
 const struct nssm_vocab *nssm_corpus_vocab(const struct nssm_corpus *c);
 const struct nssm_codec_cfg *nssm_corpus_codec(const struct nssm_corpus *c);
 const struct nssm_label_stats *nssm_corpus_stats(const struct nssm_corpus *c, uint32_t label_idx);
+const struct nssm_secure_ports *nssm_corpus_secure(const struct nssm_corpus *c);
 const json_t *nssm_corpus_made_by(const struct nssm_corpus *c);
 /* CRC-32 over header and tables: names this corpus in a training's plan. */
 uint32_t nssm_corpus_hash(const struct nssm_corpus *c);

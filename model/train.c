@@ -127,6 +127,7 @@ int nssm_train_card(struct nssm_model_card *card, struct nssm_corpus *const *cor
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for inter-arrival histograms");
 	for (int i = 0; i < n; i++) {
 		const struct nssm_vocab *v = nssm_corpus_vocab(corpora[i]);
+		nssm_secure_merge(&card->secure, nssm_corpus_secure(corpora[i]));
 		for (uint32_t k = 0; k < v->n_labels; k++) {
 			int to = nssm_vocab_find_label(&card->vocab, v->label[k].name);
 			const struct nssm_iat_hist *h = &nssm_corpus_stats(corpora[i], k)->iat;

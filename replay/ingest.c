@@ -54,6 +54,7 @@ struct ingest {
 	struct open_session *open;
 	uint32_t first_open, n_open, open_cap; /* sessions first_open .. first_open+n_open−1 */
 	struct nssm_flow_set flows;            /* of the sessions that are open */
+	struct nssm_secure_learner *secure;
 	uint16_t *tokens;
 };
 
@@ -480,6 +481,7 @@ static int take_packet(struct ingest *in, uint32_t session, const struct nssm_pk
 		if (fresh < 0)
 			return fresh;
 		o->info.n_flows += (uint32_t)fresh;
+		nssm_secure_learn(in->secure, session, &key, fresh, &h, pkt);
 	}
 	return put(in, session, lead + n, err);
 }
@@ -561,6 +563,7 @@ static int read_capture(struct ingest *in, const struct job *job, struct nssm_er
 	in->label_idx = job->label_idx;
 	in->first_open = in->n_open = 0;
 	nssm_flow_set_clear(&in->flows);
+	nssm_secure_learner_clear(in->secure);
 	int rc = nssm_splitter_open(&in->splitter, &in->cfg->session_split, err);
 	if (rc == 0 && needs_spool(in))
 		rc = nssm_spool_open(&in->spool, in->cfg->out,
@@ -597,7 +600,7 @@ static int alloc_all(struct ingest *in, struct nssm_err *err)
 	if (in->vocab == NULL || in->stats == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for label statistics");
 	nssm_vocab_init(in->vocab);
-	return 0;
+	return nssm_secure_learner_open(&in->secure, err);
 }
 
 /* A label whose token is in the vocabulary and that no session teaches. */
@@ -633,6 +636,10 @@ static int run(struct ingest *in, struct nssm_err *err)
 		        "%zu captures hold no packet that the codec takes: nothing was written", in->n_jobs);
 	if (rc == 0)
 		warn_empty_labels(in);
+	struct nssm_secure_ports ports;
+	nssm_secure_learned(&ports, in->secure);
+	if (in->w != NULL)
+		nssm_corpus_set_secure(in->w, &ports);
 	if (rc == 0)
 		rc = nssm_corpus_commit(&in->w, in->vocab, in->stats, in->cfg->made_by, err);
 	return rc;
@@ -653,6 +660,7 @@ int nssm_ingest(const struct nssm_ingest_cfg *cfg, struct nssm_ingest_report *re
 	free(in.stats);
 	free(in.open);
 	nssm_flow_set_free(&in.flows);
+	nssm_secure_learner_close(&in.secure);
 	free(in.tokens);
 	return rc;
 }

@@ -3,6 +3,7 @@
  *          are open at once, and with conditions, which stand before a session's packets and are known after them, their tokens
  *          up to NSSM_SPOOL_BYTES, beyond that in an unlinked temporary file beside the corpus. Never a capture, never all
  *          tokens.
+ * Ports  : which of the captures' server ports are encrypted is learned and kept (secure_ports.h).
  * Codec  : with conditions each session is measured (conditions.h), of the packets that the codec takes.
  * Broken : a capture that ends in an error gives what came before it; the error is reported and counted, and the run goes on;
  *          strict: it ends the run, and nothing is written.

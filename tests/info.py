@@ -103,7 +103,11 @@ def check_conditions(tmp):
         assert row["known"] == len(names)
         for key, value in (("min", values[0]), ("median", values[3]), ("max", values[-1])):
             assert abs(row[key] - value) <= 1e-6 * value, (name, key, row, value)
+    # HTTP in the clear, on port 80, is not named.
+    rows = info(path)["encrypted"]
+    assert rows["version"] == 1 and rows["udp"] == [] and [r[0] for r in rows["tcp"]] == [443] and rows["tcp"][0][2] == 0, rows
     text = run("info", path).stdout
+    assert f"TLS 443 ({rows['tcp'][0][1]} of {rows['tcp'][0][1]} flows); QUIC none" in text, text
     assert "throughput" in text and "Mbit/s" in text or "kbit/s" in text, text
 
 
