@@ -1,4 +1,4 @@
-/* codec_flow — the `flow` codec: the specification of its tokens, version 1.
+/* codec_flow — the `flow` codec: the specification of its tokens, version 2.
  *
  * Idea   : encoder and decoder keep the same state of the session (hosts, flows, what each end of a flow said last), so a packet is
  *          spelled as what that state does not foretell. Header compression does this (RFC 1144, RFC 5795).
@@ -20,7 +20,8 @@
  *          its address (identity keep: 4 or 16 bytes; pool: CLASS, and the address only for class 2), then its MAC.
  *   MAC…   MACS MACD, and the MAC of a new host: a rank among the session's MACs; 253 a new group address (6 bytes); 254 the one
  *          that a multicast or broadcast address implies; 255 a new one (keep: 6 bytes; pool: none).
- *   SPORT  2 bytes. DPORT: rank among the session's destination ports, or 255 and 2 bytes.
+ *   SPORT  2 bytes. DPORT: 64 and more: a port of the table in flow_ports.c; else rank among the session's
+ *          other destination ports, or 255 and 2 bytes.
  *   TOP    TCP: 16·kind; +8 ACK, +4 WIN, +2 TS, +1 X follow. Kind: flags and length, which is 0, the last one of this direction that was
  *          not 0 (=), the greatest (^) or said by LEN (L): 0 ACK 0, 1 ACK =, 2 ACK L, 3 PSH ACK =, 4 PSH ACK L, 5 FIN ACK 0, 6 FIN PSH ACK
  *          L, 7 RST 0, 8 RST ACK 0, 9 SYN ACK 0, 10 SYN 0, 11 ACK ^, 12 PSH ACK ^, 13 FIN ACK L, 14 FLAGS 0, 15 FLAGS L. With payload
@@ -42,7 +43,8 @@
  *   ACK    0: this direction's last number again; k in 1–100: k of the peer's segments more; 253: V beyond what stands without
  *          ACK: all that the peer sent (0 where the flags have no ACK); 254: V below it.
  *   WIN    b < 200: so much more or less than without WIN, −100 to 100 without 0; 200–254: 256·(b−200) + 1 byte; 255: 2 bytes.
- *          Without: the last one of this direction, or of the host's last SYN (SYN/ACK).
+ *          Without: the last one of this direction, or of the host's last SYN (SYN/ACK; none yet: 64240 and
+ *          65160, IPv6 64800 and 64704).
  *   TS     ZZ: timestamp value beyond what the elapsed time foretells since this direction's last one, or its host's (none yet: the
  *          value itself; pool: the first of a direction has none, it is drawn).
  *   X      +1 SEQ (UDP: the "no checksum" of this direction toggles), +2 TSE, +4 IPID, +8 OPT, +16 IPH, +32 CAP, +64 LINK, +128 BAD.
@@ -54,7 +56,8 @@
  *   OPT    TCP options: number of a layout (below), then the values of its options in their order: MSS 2 bytes, window
  *          scale 1, SACK edges: left as begin, right as end of the peer's k-th last segment, 0 its last number, 65–72 an
  *          edge of this direction's last SACK, or 255 and ZZ: beyond the edge before it, the first beyond the acknowledgement. 255: u,
- *          then 4·u bytes, as they are. Without OPT: a SYN's are its host's last SYN's (SYN/ACK's); RST: none; others: NOP NOP TS if both
+ *          then 4·u bytes, as they are. Without OPT: a SYN's are its host's last SYN's (SYN/ACK's; none yet: those of layout 9 with MSS
+ *          1460, IPv6 1440, scale 7); RST: none; others: NOP NOP TS if both
  *          SYNs had TS (or the last packet of this direction did), else none.
  *   IPH    +1 TTL, +2 TOS, +4 DF toggles, +8 flow label (3 bytes), +16 IPv4 options or IPv6 extension headers: u, the
  *          first header's number (IPv4: 0), 4·u bytes.
@@ -91,15 +94,15 @@
  *           d4                        FLOW: a new one, TCP over IPv4
  *           ff 0a000001 ff 020000000001   SRC: a new host, its address; its MAC: a new one
  *           ff 0a000002 ff 020000000002   DST
- *           9c40 ff 0050              SPORT 40000; DPORT: a new one, 80
- *           a7                        TOP: 16·10 (SYN) + 4 (WIN) + 2 (TS) + 1 (X)
- *           11223344 fffaf0 c710      SEQ0; WIN 64240; TS: 192 + 256·7 + 16 = 2·1000
- *           0c 5c46                   X: IPID + OPT; IPID: 256·28 + 70 = 7238
- *           09 05b4 07                OPT: MSS, SACK permitted, timestamps, no-op, scale; MSS 1460; scale 7
+ *           9c40 50                   SPORT 40000; DPORT: the table's 16th, 80
+ *           a3                        TOP: 16·10 (SYN) + 2 (TS) + 1 (X); window and options are what a host's first SYN is foretold
+ *           11223344 c710             SEQ0; TS: 192 + 256·7 + 16 = 2·1000
+ *           04 5c46                   X: IPID; 256·28 + 70 = 7238
  *   <|pkt|> 58 01                     GAP: 200 µs; FLOW: TCP, rank 0, direction 1
  *           97                        TOP: 16·9 (SYN/ACK) + 4 (WIN) + 2 (TS) + 1 (X)
- *           99aabbcc fffe88 e650      SEQ0; WIN 65160; TS: 192 + 256·38 + 80 = 2·5000
- *           0c 02 09 05b4 07          X: IPID + OPT; IPID: stands still, at 0; OPT as above
+ *           99aabbcc ff7210 e650      SEQ0; WIN 29200; TS: 192 + 256·38 + 80 = 2·5000
+ *           0c 02 09 05b4 09          X: IPID + OPT; IPID: stands still, at 0; OPT: MSS, SACK permitted, timestamps, no-op, scale;
+ *                                     MSS 1460; scale 9
  *   <|pkt|> 50 00                     GAP: 100 µs; FLOW: TCP, rank 0, direction 0
  *           04 c9f6                   TOP: 0 (ACK) + 4 (WIN); WIN 256·1 + 246 = 502. All else is foretold, NOP NOP TS with both clocks too
  *          Checked byte for byte in tests/test_flow_codec.c, entry "worked_example".                                        */
@@ -113,7 +116,7 @@
 #include "base/err.h"
 #include "model/packet.h"
 
-#define NSSM_FLOW_VERSION    1
+#define NSSM_FLOW_VERSION    2
 #define NSSM_FLOW_TCP_MAX    312 /* flows that are known at a time: 56 direct ranks and a byte's */
 #define NSSM_FLOW_UDP_MAX    296
 #define NSSM_FLOW_ECHO_MAX   8

@@ -299,7 +299,7 @@ static enum flow_gram_event own_byte(struct flow_gram *g, const struct nssm_code
 			return FLOW_GRAM_MORE;
 		}
 		if (g->step == FIRST)
-			return b < g->n_ports ? next_field(g, cfg) : FLOW_GRAM_ILLEGAL;
+			return b < g->n_ports || (b >= FLOW_SERVICE && b < FLOW_SERVICE + FLOW_N_SERVICES) ? next_field(g, cfg) : FLOW_GRAM_ILLEGAL;
 		return --g->left > 0 ? FLOW_GRAM_MORE : next_field(g, cfg);
 	case F_TOP:
 		return top_byte(g, cfg, b);

@@ -116,6 +116,8 @@ static uint16_t hear_port(struct flow_decoder *d)
 {
 	struct flow_state *s = &d->state;
 	unsigned b = byte(d);
+	if (b != 255 && b >= FLOW_SERVICE)
+		return flow_service[b - FLOW_SERVICE];
 	if (b != 255) {
 		flow_front(&s->ports, b);
 		return s->port_of[s->ports.slot[0]];

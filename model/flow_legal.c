@@ -180,6 +180,7 @@ static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct
 	case F_DPORT:
 		if (g->step == FIRST) {
 			allow_ranks(legal, 0, g->n_ports);
+			allow_ranks(legal, FLOW_SERVICE, FLOW_N_SERVICES);
 			allow(legal, 255, 255);
 		} else {
 			allow(legal, 0, 255);

@@ -68,6 +68,11 @@ unsigned flow_say_host(struct flow_encoder *e, struct out *o, int ver, const uin
 static void say_port(struct flow_encoder *e, struct out *o, uint16_t port)
 {
 	struct flow_state *s = &e->state;
+	int service = flow_service_of(port);
+	if (service >= 0) {
+		byte(o, FLOW_SERVICE + (unsigned)service);
+		return;
+	}
 	for (unsigned r = 0; r < s->ports.n; r++)
 		if (s->port_of[s->ports.slot[r]] == port) {
 			byte(o, r);

@@ -155,6 +155,14 @@ unsigned flow_new_host(struct flow_state *s, int ver, const uint8_t *addr)
 		unlink_host(s, v, slot);
 	}
 	*h = (struct flow_host){.ttl = 64, .df = true, .id_mode = 1};
+	/* Until it has sent one, a SYN is foretold to be what Linux sends on Ethernet. */
+	static const uint8_t opt[20] = {2, 4, 5, 0xb4, 4, 2, 8, 10, [16] = 1, 3, 3, 7};
+	for (int answer = 0; answer < 2; answer++) {
+		h->n_syn_opt[answer] = sizeof opt;
+		memcpy(h->syn_opt[answer], opt, sizeof opt);
+		put16(h->syn_opt[answer] + 2, ver == 6 ? 1440 : 1460);
+		h->syn_win[answer] = answer ? (ver == 6 ? 64704 : 65160) : (ver == 6 ? 64800 : 64240);
+	}
 	memcpy(h->addr, addr, addr_bytes(ver));
 	uint16_t *bucket = &s->host_bucket[v][addr_hash(ver, addr, HOST_BUCKETS)];
 	h->chain = *bucket;

@@ -169,6 +169,12 @@ static inline unsigned flow_rank(const struct flow_list *l, unsigned slot)
 unsigned flow_new_host(struct flow_state *s, int ver, const uint8_t *addr);
 unsigned flow_new_mac(struct flow_state *s, const uint8_t mac[6]);
 void flow_new_port(struct flow_state *s, uint16_t port);
+/* DPORT's bytes from FLOW_SERVICE on: ports of a fixed table (flow_ports.c). -1: it is not among them. */
+#define FLOW_SERVICE    NSSM_FLOW_PORTS_MAX
+#define FLOW_N_SERVICES 186
+extern const uint16_t flow_service[FLOW_N_SERVICES];
+int flow_service_of(uint16_t port);
+_Static_assert(FLOW_SERVICE + FLOW_N_SERVICES <= 255, "255 is a new one");
 /* The MAC that a group or broadcast address implies; for others one of the decoder's making. */
 void flow_implied_mac(uint8_t mac[6], int ver, const uint8_t *addr);
 /* The host's slot, or -1. */

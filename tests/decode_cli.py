@@ -24,7 +24,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SAMPLES = os.path.join(ROOT, "samples")
 SOME = ("dns-001", "dns-002", "video-001", "web-001", "web-002")  # as prepare orders them
 RAW = '{"kind":"raw","version":1,"pkt_len":128,"compat":"none"}'
-FLOW = '{"kind":"flow","version":1,"payload":"%s","prefix":%d,"identity":"%s"}'
+FLOW = '{"kind":"flow","version":2,"payload":"%s","prefix":%d,"identity":"%s"}'
 STEP = 2 ** (1 / 8)  # of a time byte
 HEADERS = ("eth.src eth.dst eth.type arp.opcode arp.src.proto_ipv4 arp.dst.proto_ipv4 ip.src ip.dst ip.len ip.id ip.flags ip.ttl "
     "ip.dsfield ip.checksum ipv6.src ipv6.dst ipv6.plen ipv6.hlim ipv6.flow udp.srcport udp.dstport udp.length tcp.srcport "

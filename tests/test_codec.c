@@ -10,6 +10,7 @@
 
 #include "frames.h"
 #include "model/codec.h"
+#include "model/codec_flow.h"
 #include "vocab_fixture.h"
 
 static struct nssm_vocab vocab;
@@ -18,7 +19,7 @@ static const struct nssm_codec_cfg paper = {
         .kind = NSSM_CODEC_RAW, .version = 1, .pkt_len = 128, .compat_paper = true};
 
 static const struct nssm_codec_cfg conditioned = {
-        .kind = NSSM_CODEC_FLOW, .version = 1, .identity = NSSM_IDENTITY_KEEP, .conditions = NSSM_N_CONDITIONS};
+        .kind = NSSM_CODEC_FLOW, .version = NSSM_FLOW_VERSION, .identity = NSSM_IDENTITY_KEEP, .conditions = NSSM_N_CONDITIONS};
 
 struct tokens {
 	uint16_t t[4096];
@@ -293,15 +294,15 @@ static void configuration_travels(void **state)
 	} bad[] = {
 	        {"[]", NSSM_EFORMAT, "codec"},
 	        {"{\"kind\":\"row\",\"version\":1,\"pkt_len\":128}", NSSM_EUNSUP, "row"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"pkt_len\":128}", NSSM_EFORMAT, "payload"},
+	        {"{\"kind\":\"flow\",\"version\":2,\"pkt_len\":128}", NSSM_EFORMAT, "payload"},
 	        {"{\"kind\":\"flow\",\"version\":9,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\"}", NSSM_EUNSUP, "version 9"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"prefix\",\"prefix\":0,\"identity\":\"keep\"}", NSSM_ERANGE, "prefix 0"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":12,\"identity\":\"keep\"}", NSSM_ERANGE, "prefix 12"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"full\",\"prefix\":0,\"identity\":\"pool\"}", NSSM_ERANGE, "pool"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":0,\"identity\":\"mine\"}", NSSM_EFORMAT, "identity"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\",\"conditions\":3}", NSSM_ERANGE,
+	        {"{\"kind\":\"flow\",\"version\":2,\"payload\":\"prefix\",\"prefix\":0,\"identity\":\"keep\"}", NSSM_ERANGE, "prefix 0"},
+	        {"{\"kind\":\"flow\",\"version\":2,\"payload\":\"none\",\"prefix\":12,\"identity\":\"keep\"}", NSSM_ERANGE, "prefix 12"},
+	        {"{\"kind\":\"flow\",\"version\":2,\"payload\":\"full\",\"prefix\":0,\"identity\":\"pool\"}", NSSM_ERANGE, "pool"},
+	        {"{\"kind\":\"flow\",\"version\":2,\"payload\":\"none\",\"prefix\":0,\"identity\":\"mine\"}", NSSM_EFORMAT, "identity"},
+	        {"{\"kind\":\"flow\",\"version\":2,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\",\"conditions\":3}", NSSM_ERANGE,
 	                "conditions 3"},
-	        {"{\"kind\":\"flow\",\"version\":1,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\",\"conditions\":\"5\"}", NSSM_EFORMAT,
+	        {"{\"kind\":\"flow\",\"version\":2,\"payload\":\"none\",\"prefix\":0,\"identity\":\"keep\",\"conditions\":\"5\"}", NSSM_EFORMAT,
 	                "conditions"},
 	        {"{\"kind\":\"raw\",\"version\":2,\"pkt_len\":128}", NSSM_EUNSUP, "version"},
 	        {"{\"kind\":\"raw\",\"version\":1,\"pkt_len\":53}", NSSM_ERANGE, "pkt_len"},

@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/philox.h"
+#include "model/codec_flow.h"
 #include "model/train.h"
 
 static char dir[] = "/tmp/nssm_train_XXXXXX";
@@ -516,7 +517,7 @@ static void test_another_codec_is_refused(void **unused)
 static void make_conditioned(const char *name, int n_sessions, int n_bytes, uint64_t seed)
 {
 	char path[128];
-	struct nssm_codec_cfg codec = {.kind = NSSM_CODEC_FLOW, .version = 1, .conditions = NSSM_N_CONDITIONS};
+	struct nssm_codec_cfg codec = {.kind = NSSM_CODEC_FLOW, .version = NSSM_FLOW_VERSION, .conditions = NSSM_N_CONDITIONS};
 	struct nssm_vocab *v = calloc(1, sizeof *v);
 	struct nssm_label_stats stats = {.n_sessions = (uint64_t)n_sessions};
 	struct nssm_corpus_writer *w;
