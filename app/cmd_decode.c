@@ -11,6 +11,7 @@
 
 #include "app/cmd.h"
 #include "app/decode_report.h"
+#include "app/options.h"
 #include "app/progress.h"
 #include "base/file.h"
 #include "replay/capture.h"
@@ -357,15 +358,15 @@ static int decode(struct job *j, struct nssm_err *err)
 	if (rc != 0)
 		return rc;
 	j->limit = (uint64_t)nssm_conf_int(j->conf, NSSM_K_DEC_LIMIT);
-	bool random = strcmp(nssm_conf_str(j->conf, NSSM_K_DEC_PAYLOAD), "random") == 0;
-	struct nssm_playback_cfg cfg = {.fill = random ? NSSM_FILL_RANDOM : NSSM_FILL_ZERO,
-	        .seed = (uint64_t)nssm_conf_int(j->conf, NSSM_K_DEC_SEED),
+	struct nssm_playback_cfg cfg = {.seed = (uint64_t)nssm_conf_int(j->conf, NSSM_K_DEC_SEED),
 	        .has_gap = nssm_conf_is_set(j->conf, NSSM_K_DEC_GAP),
 	        .spill_dir = spill_dir(j, buf)};
 	if (cfg.has_gap)
 		cfg.gap_ns = (uint64_t)llround(nssm_conf_float(j->conf, NSSM_K_DEC_GAP) * 1e9);
 	j->r.fixed_gap = cfg.has_gap;
-	rc = nssm_playback_open(&j->play, j->corpus, &cfg, err);
+	rc = nssm_opt_fill(&cfg.fill, j->conf, NSSM_K_DEC_PAYLOAD, nssm_corpus_codec(j->corpus), nssm_corpus_secure(j->corpus), j->r.corpus, err);
+	if (rc == 0)
+		rc = nssm_playback_open(&j->play, j->corpus, &cfg, err);
 	if (rc != 0)
 		return rc;
 	/* The second signal ends the program at once. */

@@ -342,8 +342,6 @@ static void hand_over(struct run *r)
 	c->card = &r->card;
 	c->model = r->model;
 	c->gen = &r->gen;
-	c->fill = strcmp(nssm_conf_str(r->conf, NSSM_K_PAYLOAD), "random") == 0 ? NSSM_FILL_RANDOM
-	                                                                        : NSSM_FILL_ZERO;
 	c->close = nssm_conf_bool(r->conf, NSSM_K_CLOSE);
 	c->source_name = r->dir;
 	c->seed = r->gen.seed;
@@ -364,6 +362,8 @@ static int generate(struct run *r, struct nssm_err *err)
 	if (rc != 0 || (rc = nssm_play_init(&r->play, r->conf, &nssm_cmd_generate, true, err)))
 		return rc;
 	generator_options(r);
+	if ((rc = nssm_opt_fill(&r->play.cfg.fill, r->conf, NSSM_K_PAYLOAD, &r->card.codec, &r->card.secure, r->dir, err)))
+		return rc;
 	if ((rc = choose_labels(r, err)) || (rc = choose_conditions(r, err)) || (rc = load_prompt(r, err)) || (rc = load_weights(r, err)))
 		return rc;
 	hand_over(r);

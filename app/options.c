@@ -1,6 +1,7 @@
 #include "app/options.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 int nssm_opt_threads(const struct nssm_conf *conf)
@@ -39,4 +40,20 @@ int nssm_opt_mamba2(struct nssm_mamba2_cfg *cfg, const struct nssm_conf *conf, i
 	return nssm_mamba2_cfg_init(cfg, opt(conf, NSSM_K_D_MODEL), opt(conf, NSSM_K_N_LAYER), opt(conf, NSSM_K_EXPAND),
 		opt(conf, NSSM_K_HEADDIM), opt(conf, NSSM_K_D_STATE), opt(conf, NSSM_K_D_CONV), V, opt(conf, NSSM_K_VOCAB_MULTIPLE),
 		opt(conf, NSSM_K_CHUNK), err);
+}
+
+int nssm_opt_fill(enum nssm_fill *fill, const struct nssm_conf *conf, enum nssm_key_id key, const struct nssm_codec_cfg *codec,
+        const struct nssm_secure_ports *ports, const char *path, struct nssm_err *err)
+{
+	char said[NSSM_FLAG_BYTES];
+	*fill = (enum nssm_fill)nssm_fill_find(nssm_conf_str(conf, key));
+	if (*fill != NSSM_FILL_TLS)
+		return 0;
+	if (codec->kind != NSSM_CODEC_FLOW)
+		return nssm_err_set(err, NSSM_EARG, "%s: tls: %.300s is of codec %s, which knows no flows; expected zeros or random",
+		        nssm_conf_said(said, conf, key), path, nssm_codec_kind_name(codec));
+	if (!ports->learned)
+		fprintf(stderr, "netssm: %s: tls: %s does not say which ports are encrypted (it is older than that): taking " NSSM_SECURE_WELL_KNOWN "\n",
+		        nssm_conf_said(said, conf, key), path);
+	return 0;
 }

@@ -72,3 +72,18 @@ void nssm_rng_bytes(struct nssm_rng *r, void *dst, uint32_t n)
 		n -= k;
 	}
 }
+
+void nssm_rng_bytes_at(const struct nssm_rng *r, uint32_t off, void *dst, uint32_t n)
+{
+	const uint32_t key[2] = {(uint32_t)r->seed, (uint32_t)(r->seed >> 32)};
+	uint8_t *p = dst;
+	while (n > 0) {
+		uint32_t ctr[4] = {off / 16, r->purpose, (uint32_t)r->session, (uint32_t)(r->session >> 32)}, out[4];
+		uint32_t from = off % 16, k = n < 16 - from ? n : 16 - from;
+		nssm_philox4x32(out, ctr, key);
+		memcpy(p, (const uint8_t *)out + from, k);
+		p += k;
+		off += k;
+		n -= k;
+	}
+}

@@ -39,5 +39,7 @@ double nssm_rng_unit(struct nssm_rng *r);
 /* Standard normal, Box-Muller. */
 double nssm_rng_normal(struct nssm_rng *r);
 void nssm_rng_bytes(struct nssm_rng *r, void *dst, uint32_t n);
+/* Bytes off, off + 1, … (modulo 2^32) of a stream's words, little-endian, wherever it stands: it does not move. */
+void nssm_rng_bytes_at(const struct nssm_rng *r, uint32_t off, void *dst, uint32_t n);
 
 #endif

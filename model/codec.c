@@ -17,6 +17,7 @@
 static const char *const kind_name[] = {"raw", "flow"};
 static const char *const payload_name[] = {"none", "prefix", "full"};
 static const char *const identity_name[] = {"keep", "pool"};
+static const char *const fill_name[] = {"zeros", "random", "tls"};
 
 static int find(const char *const *name, int n, const char *what)
 {
@@ -39,6 +40,11 @@ int nssm_payload_find(const char *name)
 int nssm_identity_find(const char *name)
 {
 	return find(identity_name, 2, name);
+}
+
+int nssm_fill_find(const char *name)
+{
+	return find(fill_name, 3, name);
 }
 
 const char *nssm_codec_kind_name(const struct nssm_codec_cfg *cfg)
@@ -326,6 +332,8 @@ int nssm_decoder_open(struct nssm_decoder **dp, const struct nssm_codec_cfg *cfg
 	int rc = nssm_codec_cfg_check(cfg, "decoder", err);
 	if (rc != 0)
 		return rc;
+	if (cfg->kind == NSSM_CODEC_RAW && fill == NSSM_FILL_TLS)
+		return nssm_err_set(err, NSSM_EUNSUP, "payload tls: codec raw knows no flows whose records could go on; expected zeros or random");
 	struct nssm_decoder *d = calloc(1, sizeof *d);
 	if (d == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "decoder: no memory");
@@ -347,6 +355,12 @@ void nssm_decoder_close(struct nssm_decoder **d)
 		flow_decoder_close((*d)->flow);
 	free(*d);
 	*d = NULL;
+}
+
+void nssm_decoder_secure(struct nssm_decoder *d, const struct nssm_secure_ports *ports)
+{
+	if (d->flow != NULL)
+		flow_decoder_secure(d->flow, ports);
 }
 
 void nssm_decoder_begin(struct nssm_decoder *d, uint64_t seed, uint64_t session)

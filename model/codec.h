@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "model/conditions.h"
 #include "model/packet.h"
+#include "model/secure_ports.h"
 #include "model/vocab.h"
 
 #define NSSM_RAW_PKT_LEN     128
@@ -104,13 +105,18 @@ struct nssm_frame {
 	uint64_t gap_ns;
 };
 
-/* How payload that no model made is filled. */
-enum nssm_fill { NSSM_FILL_ZERO, NSSM_FILL_RANDOM };
+/* How payload that no model made is filled: zeros; random bytes; random bytes in TLS records and QUIC packets where the ports are such
+ * (codec flow only; flow_fill.h). With codec flow a TCP byte follows from its sequence number: what is sent again is the same. */
+enum nssm_fill { NSSM_FILL_ZERO, NSSM_FILL_RANDOM, NSSM_FILL_TLS };
+/* Of "zeros", "random", "tls", or -1. */
+int nssm_fill_find(const char *name);
 
 struct nssm_decoder;
 int nssm_decoder_open(struct nssm_decoder **d, const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
 	enum nssm_fill fill, struct nssm_err *err);
 void nssm_decoder_close(struct nssm_decoder **d);
+/* The ports that NSSM_FILL_TLS goes by, for all sessions from the next on; without: the well-known ones. */
+void nssm_decoder_secure(struct nssm_decoder *d, const struct nssm_secure_ports *ports);
 /* Starts a session: filled payload comes from (seed, session, NSSM_RNG_PAYLOAD). The first token given then is the label. Condition
  * bytes after it are passed over; where some are missing that is a REJECT. */
 void nssm_decoder_begin(struct nssm_decoder *d, uint64_t seed, uint64_t session);

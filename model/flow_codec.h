@@ -25,6 +25,7 @@ uint64_t flow_encoder_time_back(const struct flow_encoder *e);
 struct flow_decoder;
 struct flow_decoder *flow_decoder_open(const struct nssm_codec_cfg *cfg, enum nssm_fill fill); /* NULL: no memory */
 void flow_decoder_close(struct flow_decoder *d);
+void flow_decoder_secure(struct flow_decoder *d, const struct nssm_secure_ports *ports);
 void flow_decoder_begin(struct flow_decoder *d, uint64_t seed, uint64_t session);
 /* <|pkt|>: a packet begins; what was not whole is forgotten. */
 void flow_decoder_packet(struct flow_decoder *d);

@@ -16,14 +16,6 @@
 
 /* --- the frame ---------------------------------------------------------------------------------------------------------------------------- */
 
-static void fill(struct flow_decoder *d, uint8_t *dst, uint32_t n)
-{
-	if (d->fill == NSSM_FILL_RANDOM)
-		nssm_rng_bytes(&d->payload, dst, n);
-	else
-		memset(dst, 0, n);
-}
-
 static void set_csum(struct flow_decoder *d, const struct flow_pkt *p, const struct flow_built *b)
 {
 	if (b->csum == 0 || p->l4_mode == FLOW_CSUM_LITERAL || p->l4_mode == FLOW_CSUM_ZERO)
@@ -34,7 +26,7 @@ static void set_csum(struct flow_decoder *d, const struct flow_pkt *p, const str
 	if (p->l4_mode == FLOW_CSUM_RIGHT) {
 		/* Zeros add nothing. */
 		uint32_t known = b->payload + p->n_prefix - b->l4;
-		c = nssm_csum_fold(nssm_csum_add(sum, f + b->l4, d->fill == NSSM_FILL_ZERO ? known : n));
+		c = nssm_csum_fold(nssm_csum_add(sum, f + b->l4, d->fill.how == NSSM_FILL_ZERO ? known : n));
 		if (p->kind == FLOW_UDP && c == 0)
 			c = 0xffff;
 	}
@@ -68,8 +60,8 @@ static void build(struct flow_decoder *d, struct flow_pkt *p, const struct extra
 		memcpy(d->frame + at, p->prefix, p->n_prefix);
 		at += p->n_prefix;
 	}
-	if (b.end > at)
-		fill(d, d->frame + at, b.end - at);
+	/* A literal may be longer than the length that was said. */
+	flow_fill_packet(&d->fill, &d->state, p, d->frame + b.hdr, at - b.hdr, b.end > at ? b.end - b.hdr : at - b.hdr);
 	set_csum(d, p, &b);
 	uint32_t wire = least(wire_length(d, x, b.end), NSSM_FRAME_MAX);
 	if (wire > b.end)
@@ -173,7 +165,7 @@ void flow_decoder_begin(struct flow_decoder *d, uint64_t seed, uint64_t session)
 	flow_state_begin(&d->state, &d->cfg);
 	flow_gram_begin(&d->gram);
 	nssm_rng_init(&d->time, seed, session, NSSM_RNG_TIME);
-	nssm_rng_init(&d->payload, seed, session, NSSM_RNG_PAYLOAD);
+	flow_fill_begin(&d->fill, seed, session);
 	nssm_rng_init(&d->identity, seed, session, NSSM_RNG_IDENTITY);
 	d->first_name = (uint32_t)(session * NAMES_OF_SESSION);
 	d->n_said = 0;
@@ -184,13 +176,23 @@ struct flow_decoder *flow_decoder_open(const struct nssm_codec_cfg *cfg, enum ns
 	struct flow_decoder *d = malloc(sizeof *d);
 	if (d != NULL) {
 		d->cfg = *cfg;
-		d->fill = fill;
+		if (flow_fill_open(&d->fill, fill) != 0) {
+			free(d);
+			return NULL;
+		}
 		flow_decoder_begin(d, 0, 0);
 	}
 	return d;
 }
 
+void flow_decoder_secure(struct flow_decoder *d, const struct nssm_secure_ports *ports)
+{
+	d->fill.ports = *ports;
+}
+
 void flow_decoder_close(struct flow_decoder *d)
 {
+	if (d != NULL)
+		flow_fill_close(&d->fill);
 	free(d);
 }

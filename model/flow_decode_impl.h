@@ -5,6 +5,7 @@
 
 #include "base/philox.h"
 #include "model/flow_codec.h"
+#include "model/flow_fill.h"
 #include "model/flow_state.h"
 
 /* The grammar's numbers of bytes that follow are smaller. */
@@ -15,8 +16,8 @@ struct flow_decoder {
 	struct flow_state state;
 	struct flow_gram gram;
 	struct nssm_codec_cfg cfg;
-	enum nssm_fill fill;
-	struct nssm_rng time, payload, identity;
+	struct flow_fill fill;
+	struct nssm_rng time, identity;
 	uint32_t first_name; /* pool: sessions number their hosts and MACs from different numbers on */
 	uint32_t n_said, at; /* at: next byte to read */
 	uint8_t said[SAID_MAX];

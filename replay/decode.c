@@ -39,7 +39,9 @@ int nssm_decode_open(struct nssm_decode **dp, const struct nssm_model_card *card
 	d->card = card;
 	d->clean = mask == NSSM_MASK_CLEAN;
 	int rc = nssm_decoder_open(&d->dec, &card->codec, &card->vocab, fill, err);
-	if (rc != 0)
+	if (rc == 0)
+		nssm_decoder_secure(d->dec, &card->secure);
+	else
 		nssm_decode_close(dp);
 	return rc;
 }

@@ -278,11 +278,13 @@ static int with_decoder(struct nssm_playback *p, struct stream **sp, struct nssm
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a session");
 	int rc = nssm_decoder_open(
 	        &s->dec, nssm_corpus_codec(p->c), nssm_corpus_vocab(p->c), p->cfg.fill, err);
-	if (rc != 0)
+	if (rc != 0) {
 		free(s);
-	else
-		p->n_decoders++;
-	return rc;
+		return rc;
+	}
+	nssm_decoder_secure(s->dec, nssm_corpus_secure(p->c));
+	p->n_decoders++;
+	return 0;
 }
 
 /* 1: *out with its first packet; 0: it has none; < 0: error. */

@@ -36,13 +36,18 @@ static inline void flow_rig_fail(const char *file, int line, const char *what)
 }
 #define flow_rig_require(ok) ((ok) ? (void)0 : flow_rig_fail(__FILE__, __LINE__, #ok))
 
-static inline void flow_rig_open(struct flow_rig *r, const struct nssm_codec_cfg *cfg)
+static inline void flow_rig_open_fill(struct flow_rig *r, const struct nssm_codec_cfg *cfg, enum nssm_fill fill)
 {
 	r->cfg = *cfg;
 	nssm_vocab_init(&r->vocab);
 	flow_rig_require(nssm_vocab_add_label(&r->vocab, "x", NULL) == 0);
 	flow_rig_require(nssm_encoder_open(&r->enc, cfg, &r->vocab, NULL) == 0);
-	flow_rig_require(nssm_decoder_open(&r->dec, cfg, &r->vocab, NSSM_FILL_ZERO, NULL) == 0);
+	flow_rig_require(nssm_decoder_open(&r->dec, cfg, &r->vocab, fill, NULL) == 0);
+}
+
+static inline void flow_rig_open(struct flow_rig *r, const struct nssm_codec_cfg *cfg)
+{
+	flow_rig_open_fill(r, cfg, NSSM_FILL_ZERO);
 }
 
 static inline void flow_rig_close(struct flow_rig *r)

@@ -347,7 +347,7 @@ static void any_tokens(void **state)
 		struct flow_rig r;
 		struct flow_walk w;
 		struct nssm_frame f;
-		flow_rig_open(&r, &flow_rig_cfg[c]);
+		flow_rig_open_fill(&r, &flow_rig_cfg[c], NSSM_FILL_TLS);
 		flow_walk_begin(&w, &r, NSSM_MASK_FULL, c, 0);
 		nssm_decoder_begin(r.dec, c, 1);
 		uint64_t n_open = 0, n_over = 0, n_good = 0;
@@ -386,7 +386,7 @@ static void nothing_allocated(void **state)
 		struct nssm_frame f;
 		int reason;
 		uint32_t cut, n_packets = 0;
-		flow_rig_open(&r, &flow_rig_cfg[c]);
+		flow_rig_open_fill(&r, &flow_rig_cfg[c], NSSM_FILL_TLS);
 		uint16_t *t = malloc(nssm_encoder_max_tokens(r.enc) * sizeof *t);
 		assert_non_null(t);
 		flow_walk_begin(&w, &r, NSSM_MASK_FULL, 50 + c, 300);

@@ -111,6 +111,31 @@ static void test_bytes(void **unused)
 	assert_int_equal(nssm_rng_u32(&a), nssm_rng_u32(&b));
 }
 
+/* Wherever one begins, a stream's bytes are the same; behind 2^32 they begin anew. */
+static void test_bytes_at(void **unused)
+{
+	struct nssm_rng r;
+	uint8_t all[200], got[200];
+	nssm_rng_init(&r, 7, 8, NSSM_RNG_PAYLOAD);
+	nssm_rng_bytes(&r, all, sizeof all);
+	for (uint32_t from = 0; from < 40; from++)
+		for (uint32_t n = 0; n < 60; n++) {
+			memset(got, 0xa5, sizeof got);
+			nssm_rng_bytes_at(&r, from, got, n);
+			assert_memory_equal(got, all + from, n);
+			assert_int_equal(got[n], 0xa5);
+		}
+	nssm_rng_bytes_at(&r, (uint32_t)-21, got, 121);
+	assert_memory_equal(got + 21, all, 100);
+	nssm_rng_bytes_at(&r, (uint32_t)-5, all, 5);
+	assert_memory_equal(got + 16, all, 5);
+	struct nssm_rng same;
+	nssm_rng_init(&same, 7, 8, NSSM_RNG_PAYLOAD);
+	for (int i = 0; i < 50; i++)
+		nssm_rng_u32(&same);
+	assert_memory_equal(&r, &same, sizeof r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -120,6 +145,7 @@ int main(void)
 		cmocka_unit_test(test_below_is_even),
 		cmocka_unit_test(test_unit_and_normal),
 		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_bytes_at),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

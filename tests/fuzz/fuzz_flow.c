@@ -119,7 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (out == NULL) {
 		for (unsigned i = 0; i < FLOW_RIG_CFGS; i++)
-			flow_rig_open(&rig[i], &flow_rig_cfg[i]);
+			flow_rig_open_fill(&rig[i], &flow_rig_cfg[i], NSSM_FILL_TLS);
 		out = malloc((1 + FLOW_RIG_CFGS * 4096ul + 2 * NSSM_CODEC_CAPLEN_MAX) * sizeof *out);
 		flow_rig_require(out != NULL);
 	}
