@@ -19,7 +19,7 @@ CORPUS_MAKE = os.path.abspath(sys.argv.pop()) if len(sys.argv) == 3 else sys.exi
 NETSSM = os.path.abspath(sys.argv.pop())
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SAMPLES = os.path.join(ROOT, "samples")
-FLOW = '{"kind":"flow","version":1,"payload":"none","prefix":0,"identity":"keep"}'
+FLOW = '{"kind":"flow","version":2,"payload":"none","prefix":0,"identity":"keep"}'
 TINY = ["--d-model", "16", "--n-layer", "1", "--d-state", "16", "--headdim", "16", "--chunk-size", "16", "--batch", "2",
     "--seq-tokens", "32", "--threads", "1", "--progress", "none"]
 FIN, SYN, PSH, ACK = 1, 2, 8, 16
