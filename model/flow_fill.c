@@ -142,8 +142,9 @@ static void fill_quic(struct flow_fill *f, struct flow_fill_flow *w, const struc
 	bool is_long = w->fresh && len >= QUIC_LONG_MIN && (n == 0 || (n == 1 && len >= QUIC_INITIAL_MIN));
 	/* What header protection covers stays random: of a long header four bits, of a short one five and the spin bit. */
 	unsigned r = payload[0], first = octet(&q, is_long ? (n == 0 ? 0xc0 : 0xe0) | (r & 15) : 0x40 | (r & 0x3f));
+	/* The client has no id, unless a known header says how long it is. */
 	if ((first & 0x80) != 0)
-		long_header(&q, first, client ? id[n > 0] : NULL, client ? QUIC_ID_BYTES : 0, id[1], client ? 0 : QUIC_ID_BYTES);
+		long_header(&q, first, id[client && n > 0], client ? QUIC_ID_BYTES : 0, id[!client], client ? 0 : QUIC_ID_BYTES);
 	else if (known == 0 && client)
 		for (unsigned i = 0; i < QUIC_ID_BYTES; i++)
 			octet(&q, id[1][i]);

@@ -122,6 +122,8 @@ def made():
         udp(out, 0, sport, dport, quic_first(1200))
         for first in (bytes([0xC1, 0, 0, 0, 1, 0, 8]) + bytes(8) + bytes([0, 0x44, 0x90]), bytes([0xE1, 0, 0, 0, 1, 0, 8])):
             udp(out, 1, sport, dport, first + bytes(1200 - len(first)))
+        if dport == 4433:  # a client with an id of its own, longer than the prefix
+            udp(out, 1, sport, dport, bytes([0xE1, 0, 0, 0, 1, 20]) + bytes(1194))
         udp(out, 0, sport, dport, bytes([0xE0, 0, 0, 0, 1, 8]) + bytes(1194))
         for i in range(6):
             udp(out, i % 2, sport, dport, bytes([0x41]) + bytes(80 + 200 * i))
@@ -315,6 +317,8 @@ class TlsFill(unittest.TestCase):
         up = [transport(f)[3][8:] for f in read_pcap(self.decode(self.path("prefix.nssm"))) if f[23] == 17][0]
         self.assertEqual(up[:12], quic_first(1200)[:12])
         self.assertEqual(up[14:18], b"\0\0" + struct.pack(">H", 0x4000 | 1200 - 18))
+        (down,) = (p for p in (transport(f)[3][8:] for f in read_pcap(self.path("out.pcap")) if f[23] == 17) if p[5] == 20)
+        self.assertEqual((down[:6], down[26]), (bytes([0xE1, 0, 0, 0, 1, 20]), 8))
 
     def test_random_is_the_same_again_too(self):
         found = streams(read_pcap(self.decode(self.path("none.nssm"), fill="random")), self.same)
@@ -413,7 +417,20 @@ class TlsFill(unittest.TestCase):
         out = self.path("corpus.nssm")
         done("prepare", "--captures", os.path.join(folder, "pcaps"), "--labels", os.path.join(folder, "labels.csv"), "--out", out)
         n = self.by_tshark(self.decode(out, name="corpus.pcap"), exact=False)
-        print(f"{n} segments of real captures' TLS flows, none malformed")
+        # A session at a time: several have the same addresses and ports.
+        n_again = n_streams = n_whole = 0
+        done("decode", out, "--out-dir", self.path("corpus"), "--payload", "tls")
+        for path in glob.glob(self.path("corpus", "*.pcap")):
+            for a, b, answers, s in streams(read_pcap(path), self.same):
+                data = s.bytes()
+                n_again += s.n_again
+                if (a if answers else b)[1] == 443 and len(data) == len(s.byte) > 0:
+                    n_streams += 1
+                    n_whole += self.check_records(data, answers, hello=len(data) >= 50) == 0
+        self.assertGreater(n_again, 50000)
+        self.assertGreater(n_streams, 100)
+        print(f"{n} segments of real captures' TLS flows, none malformed; {n_again} bytes sent again, all the same; of {n_streams} "
+            f"whole streams {n_whole} end with a record")
 
 
 if __name__ == "__main__":
