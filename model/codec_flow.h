@@ -82,9 +82,10 @@
  * Pool   : addresses, MACs, initial sequence numbers and timestamps are not spelled: hosts and MACs are numbered by first appearance
  *          and get addresses from the decoder. What may hold an address elsewhere is blanked: literal bytes, trailers, IP options, of TCP's
  *          ADD_ADDR and those that are not known, a solicited node's last three bytes.
- * Masks  : `full` allows what the encoder can spell; `clean` bars what only defects need: ACK and SEQ from 101 on, OPT 255, SACK edges
- *          255, IPH 16, CAP 2 and 4, GAPX above 64 (a day), BAD, ARP16, group MACs but as MACD. What it allows decodes to well-formed
- *          headers and right checksums, but for FLOW 219–221, which the decoder marks as escaped.
+ * Masks  : `full` allows what the encoder can spell; `clean` bars what only defects need: ACK from 101 on, SEQ 102 and 103 by 143552 or
+ *          more (nearer ones are holes that loss left, and what fills them), OPT 255, SACK edges 255, IPH 16, CAP 2 and 4, GAPX above 64
+ *          (a day), BAD, ARP16, group MACs but as MACD. What it allows decodes to well-formed headers and right checksums, but for
+ *          FLOW 219–221, which the decoder marks as escaped.
  *
  * Contexts: flow_context.h numbers what this grammar says of the token that comes (its field, the phase of the connection): a model may be
  *          given that number beside each token. The numbers are part of the version.

@@ -1,6 +1,9 @@
 /* The masks of codec `flow`: which bytes the automaton takes next, and of these which `clean` allows. */
 #include "model/flow_grammar_impl.h"
 
+/* First byte of the largest number that SEQ may be off by in clean: below 2^17. */
+#define FLOW_CLEAN_JUMP 241u
+
 static void allow(uint64_t legal[4], unsigned from, unsigned to)
 {
 	for (unsigned w = from / 64; w <= to / 64; w++) {
@@ -161,6 +164,25 @@ static void legal_opt(uint64_t legal[4], const struct flow_gram *g, const struct
 		allow(legal, 255, 255);
 }
 
+/* ACK and SEQ. What was lost before it came to the capture leaves a hole in the numbers, and fills one when it comes again: no defect,
+ * and without it a model of such captures could not say what it learned of loss. Holes that no window allows are none. */
+static void legal_jump(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
+{
+	bool seq = g->field == F_SEQ;
+	if (g->step != FIRST) {
+		if (clean && g->step == NUMBER)
+			allow(legal, 0, FLOW_CLEAN_JUMP);
+		else
+			legal_number(legal, g, cfg);
+		return;
+	}
+	allow(legal, 0, seq ? FLOW_SEGS : 100);
+	if (seq)
+		allow(legal, 102, 103);
+	else if (!clean)
+		allow(legal, 253, 254);
+}
+
 static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct nssm_codec_cfg *cfg, bool clean)
 {
 	switch (g->field) {
@@ -206,13 +228,7 @@ static void legal_own(uint64_t legal[4], const struct flow_gram *g, const struct
 		break;
 	case F_ACK:
 	case F_SEQ:
-		if (g->step != FIRST) {
-			legal_number(legal, g, cfg);
-			break;
-		}
-		allow(legal, 0, g->field == F_ACK ? 100 : FLOW_SEGS);
-		if (!clean)
-			allow(legal, g->field == F_ACK ? 253 : 102, g->field == F_ACK ? 254 : 103);
+		legal_jump(legal, g, cfg, clean);
 		break;
 	case F_TSE:
 		if (g->step != FIRST)
