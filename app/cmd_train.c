@@ -87,6 +87,7 @@ static int model_card(struct run *r, struct nssm_err *err)
 	rc = nssm_opt_mamba2(&r->card.cfg, r->conf, (int)r->card.vocab.n_tokens, err);
 	if (rc == 0 && nssm_conf_bool(r->conf, NSSM_K_CONTEXT))
 		r->card.cfg.n_context = (int)nssm_codec_n_contexts(&r->card.codec);
+	r->card.cfg.n_cond = (int)r->card.codec.conditions;
 	return rc;
 }
 

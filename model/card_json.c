@@ -220,6 +220,7 @@ int nssm_card_read_netssm(
 		return nssm_err_set(err, NSSM_EUNSUP, "%s: its codec gives %u contexts, config.json: n_context is %d", path,
 		        nssm_codec_n_contexts(&card->codec), card->cfg.n_context);
 	json_t *iat = json_object_get(root, "iat"), *j;
+	card->cfg.n_cond = json_is_true(json_object_get(root, "condition_rows")) ? (int)card->codec.conditions : 0;
 	if (iat != NULL && !json_is_object(iat))
 		return nssm_err_set(err, NSSM_EFORMAT, "%s: iat: expected an object, found %s", path,
 		        nssm_json_what(iat));
@@ -251,7 +252,7 @@ json_t *nssm_card_netssm_json(const struct nssm_model_card *card)
 		json_decref(iat);
 		return NULL;
 	}
-	return json_pack("{s:s,s:i,s:o,s:o,s:o*}", "format", "netssm", "version", FORMAT_VERSION, "codec",
-	        nssm_codec_cfg_to_json(&card->codec), "iat", iat, "encrypted",
+	return json_pack("{s:s,s:i,s:o,s:o,s:b,s:o*}", "format", "netssm", "version", FORMAT_VERSION, "codec",
+	        nssm_codec_cfg_to_json(&card->codec), "iat", iat, "condition_rows", card->cfg.n_cond > 0, "encrypted",
 	        card->secure.learned ? nssm_secure_to_json(&card->secure) : NULL);
 }

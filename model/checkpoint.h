@@ -1,5 +1,6 @@
 /* checkpoint — a model in a folder: config.json (the reference's keys), model.safetensors, tokenizer.json, netssm.json.
- * netssm.json holds what the reference has no place for: the codec, per-label inter-arrival histograms and which ports are encrypted.
+ * netssm.json holds what the reference has no place for: the codec, per-label inter-arrival histograms, which ports are encrypted, and
+ * "condition_rows": whether the weights have rows for the codec's conditions (mamba2.h).
  * A folder in the reference's names and shapes without netssm.json loads too (codec raw with compat_paper, since the
  * published preprocessor made its training data; no times).
  * Writing: to a temporary folder, every file synced, exchanged with the old one in one step.

@@ -225,6 +225,8 @@ static bool begin(struct run *r, struct lane *l)
 	l->n_recent = 0;
 	nssm_rng_init(&l->rng, cfg->seed, idx, NSSM_RNG_SAMPLE);
 	memset(l->state, 0, nssm_mamba2_state_floats(&r->card->cfg) * sizeof *l->state);
+	if (cfg->conditions != NULL)
+		nssm_mamba2_tell(l->state, &r->card->cfg, cfg->conditions);
 	if (r->mask_bytes > 0)
 		memset(l->mask, 0, r->mask_bytes);
 	remember(r, l, label);

@@ -171,15 +171,28 @@ static void step_mix(const struct nssm_mamba2 *m, struct layer_view w, const str
 	}
 }
 
+static void step_conditions(const struct nssm_mamba2 *m, float *r, float *const *state, int n)
+{
+	const struct nssm_mamba2_cfg *c = &m->cfg;
+	for (int i = 0; i < n; i++)
+		for (int k = 0; k < c->n_cond; k++) {
+			size_t value = (size_t)state[i][(size_t)c->L * nssm_mamba2_layer_floats(c) + (size_t)k];
+			const float *row = nssm_mamba2_condition_rows(m, m->params) + (256 * (size_t)k + value) * (size_t)c->D;
+			for (int j = 0; value > 0 && j < c->D; j++)
+				r[(size_t)i * (size_t)c->D + (size_t)j] += row[j];
+		}
+}
+
 void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, const uint16_t *context, int n,
 	const struct nssm_mamba2 *m, float *scratch)
 {
 	const struct nssm_mamba2_cfg *c = &m->cfg;
 	const struct nssm_kernels *k = m->kern;
 	struct step_bufs b = step_carve(c, n, scratch);
-	size_t D = (size_t)c->D, E = (size_t)c->E, per_layer = nssm_mamba2_state_floats(c) / (size_t)c->L;
+	size_t D = (size_t)c->D, E = (size_t)c->E, per_layer = nssm_mamba2_layer_floats(c);
 	for (int i = 0; i < n; i++)
 		nssm_mamba2_embed(b.r + (size_t)i * D, m, token, context, (size_t)i);
+	step_conditions(m, b.r, state, n);
 	for (int l = 0; l < c->L; l++) {
 		struct layer_view w = nssm_mamba2_layer(m, m->params, l);
 		k->rmsnorm(b.n, D, NULL, b.r, D, w.norm, NORM_EPS, n, c->D);

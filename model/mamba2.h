@@ -28,6 +28,7 @@ struct nssm_mamba2_cfg {
 	int vocab_multiple; /* pad_vocab_size_multiple */
 	int Q; /* chunk_size: how the scan is cut; does not change what is computed */
 	int n_context; /* rows of the context embedding; 0: the reference's model, which has none */
+	int n_cond; /* bytes that are known of a whole sequence, 0 after nssm_mamba2_cfg_init */
 };
 
 /* Fills in E, H, Vpad from the rest; checks every size. expand is E/D. */
@@ -42,9 +43,12 @@ struct nssm_tensor {
 	bool decay;        /* weight decay applies */
 };
 
-/* The tensors in the order they have in the parameter block: embedding, layers 0.., norm_f, and the context embedding if there is one:
- * a layer's input is embedding[token] + context_embedding[context], context being what the codec knows of the token that comes next
- * (codec.h). lm_head is tied to the embedding and has no entry. Returns their number, 2 + 9·L, or one more; out may be NULL. */
+/* The tensors in the order they have in the parameter block: embedding, layers 0.., norm_f, and up to two that the reference does not have:
+ * backbone.context_embedding.weight [n_context, D]: row context is added to embedding[token], context being what the codec knows of the token
+ * that comes next (codec.h);
+ * backbone.conditions.weight [n_cond·256, D]: row 256·i + b is added, too, at every token of a sequence whose condition i is b > 0 (rows
+ * of b = 0 are not used).
+ * lm_head is tied to the embedding and has no entry. Returns their number, 2 + 9·L and those of the two; out may be NULL. */
 int nssm_mamba2_tensors(const struct nssm_mamba2_cfg *cfg, struct nssm_tensor *out);
 /* Floats in the parameter block (each tensor starts 64-byte aligned). 0: sizes overflow. */
 size_t nssm_mamba2_param_floats(const struct nssm_mamba2_cfg *cfg);
@@ -67,8 +71,11 @@ void nssm_mamba2_pack(struct nssm_mamba2 *m, struct nssm_team *team);
 
 /* --- state of one sequence ------------------------------------------------------------------------------------
  * One block a lane: per layer S [H][N][P], then the last K−1 rows of xBC from before the convolution [K−1][E+2GN],
- * oldest first. All zeros is the state before the first token. 64-byte aligned. */
+ * oldest first; then n_cond floats, the conditions of nssm_mamba2_step. All zeros is the state before the first token, with conditions
+ * unknown. 64-byte aligned. */
 size_t nssm_mamba2_state_floats(const struct nssm_mamba2_cfg *cfg);
+/* The sequence's condition bytes [n_cond]. */
+void nssm_mamba2_tell(float *state, const struct nssm_mamba2_cfg *cfg, const uint8_t *conditions);
 
 /* --- stepping: generation ----------------------------------------------------------------------------------- */
 
@@ -106,6 +113,7 @@ struct nssm_batch {
 	const uint16_t *context; /* [B,T], below n_context; not read where that is 0 */
 	const int32_t *target;  /* [B,T] */
 	const uint8_t *reset;   /* [B,T] */
+	const uint8_t *cond;    /* [B,T,n_cond]: each position's conditions (those in `state` are not used), or NULL: unknown */
 };
 
 /* Forward over the batch. state[b]: in, state before; out, state after. loss_sum, n_scored: summed over all scored

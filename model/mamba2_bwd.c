@@ -237,12 +237,18 @@ static void embed_bwd(void *ctx, int task, int member)
 	float *dE = nssm_mamba2_embedding(w->m, w->grad), *dX = nssm_mamba2_context_embedding(w->m, w->grad);
 	for (int b = 0; b < w->B; b++)
 		for (int t = 0; t < sg->T; t++) {
-			size_t at = (size_t)b * (size_t)w->batch->T + (size_t)(w->t_base + t);
+			size_t at = (size_t)b * (size_t)w->batch->T + (size_t)(w->t_base + t), n_cond = (size_t)w->m->cfg.n_cond;
 			const float *dr = w->dr + ((size_t)b * (size_t)sg->T + (size_t)t) * D;
 			for (size_t j = c0; j < c1; j++)
 				dE[w->batch->token[at] * D + j] += dr[j];
 			for (size_t j = c0; dX != NULL && j < c1; j++)
 				dX[w->batch->context[at] * D + j] += dr[j];
+			for (size_t i = 0; w->batch->cond != NULL && i < n_cond; i++) {
+				size_t value = w->batch->cond[at * n_cond + i];
+				float *dC = nssm_mamba2_condition_rows(w->m, w->grad) + (256 * i + value) * D;
+				for (size_t j = c0; value > 0 && j < c1; j++)
+					dC[j] += dr[j];
+			}
 		}
 }
 

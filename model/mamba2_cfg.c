@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "model/mamba2_impl.h"
 
 #define ALIGN_FLOATS 16 /* 64 bytes */
 
@@ -76,6 +77,8 @@ static struct walk walk_all(const struct nssm_mamba2_cfg *c, struct nssm_tensor 
 	add(&w, false, c->D, 0, 0, "norm_f.weight", -1);
 	if (c->n_context > 0)
 		add(&w, true, c->n_context, c->D, 0, "context_embedding.weight", -1);
+	if (c->n_cond > 0)
+		add(&w, true, 256 * c->n_cond, c->D, 0, "conditions.weight", -1);
 	return w;
 }
 
@@ -91,7 +94,13 @@ size_t nssm_mamba2_param_floats(const struct nssm_mamba2_cfg *cfg)
 
 size_t nssm_mamba2_state_floats(const struct nssm_mamba2_cfg *c)
 {
-	return (size_t)c->L * ((size_t)c->H * c->N * c->P + (size_t)(c->K - 1) * (c->E + 2 * c->N));
+	return (size_t)c->L * nssm_mamba2_layer_floats(c) + (size_t)c->n_cond;
+}
+
+void nssm_mamba2_tell(float *state, const struct nssm_mamba2_cfg *c, const uint8_t *conditions)
+{
+	for (int i = 0; i < c->n_cond; i++)
+		state[(size_t)c->L * nssm_mamba2_layer_floats(c) + (size_t)i] = conditions[i];
 }
 
 static bool ends_with(const char *s, const char *tail)
@@ -104,6 +113,8 @@ static bool ends_with(const char *s, const char *tail)
 static double draw(const struct nssm_tensor *t, const struct nssm_mamba2_cfg *c, struct nssm_rng *rng)
 {
 	double u = nssm_rng_unit(rng);
+	if (ends_with(t->name, "conditions.weight"))
+		return 0; /* nothing known of them yet */
 	if (ends_with(t->name, "embedding.weight"))
 		return 0.02 * nssm_rng_normal(rng);
 	if (ends_with(t->name, "in_proj.weight"))

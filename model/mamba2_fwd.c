@@ -126,6 +126,18 @@ void nssm_work_set_layer(struct nssm_mamba2_work *w, int l)
 		w->g = nssm_mamba2_layer(w->m, w->grad, l);
 }
 
+/* What is known of the sequence of position `at` of the batch, added to r [D]. */
+static void embed_conditions(const struct nssm_mamba2_work *w, float *r, size_t at)
+{
+	const struct nssm_mamba2_cfg *c = &w->m->cfg;
+	for (size_t i = 0; w->batch->cond != NULL && i < (size_t)c->n_cond; i++) {
+		size_t value = w->batch->cond[at * (size_t)c->n_cond + i];
+		const float *row = nssm_mamba2_condition_rows(w->m, w->m->params) + (256 * i + value) * (size_t)c->D;
+		for (int j = 0; value > 0 && j < c->D; j++)
+			r[j] += row[j];
+	}
+}
+
 static void embed(struct nssm_mamba2_work *w)
 {
 	const struct seg *sg = &w->seg[w->si];
@@ -134,8 +146,10 @@ static void embed(struct nssm_mamba2_work *w)
 	for (int b = 0; b < w->B; b++)
 		for (int t = 0; t < sg->T; t++) {
 			size_t at = (size_t)b * (size_t)w->batch->T + (size_t)(w->t_base + t);
+			float *row = r + ((size_t)b * (size_t)sg->T + (size_t)t) * D;
 			assert(w->batch->token[at] < w->m->cfg.Vpad);
-			nssm_mamba2_embed(r + ((size_t)b * (size_t)sg->T + (size_t)t) * D, w->m, w->batch->token, w->batch->context, at);
+			nssm_mamba2_embed(row, w->m, w->batch->token, w->batch->context, at);
+			embed_conditions(w, row, at);
 		}
 }
 

@@ -28,7 +28,7 @@ struct nssm_mamba2 {
 	float *params;
 	struct layer_pack *layer;
 	float *head_fwd, *head_bwd;
-	struct nssm_tensor *tensor; /* [2 + 9L] */
+	struct nssm_tensor *tensor; /* [2 + 9L], and 1 */
 	void *block;
 	size_t block_bytes;
 };
@@ -72,6 +72,17 @@ static inline void nssm_mamba2_embed(float *out, const struct nssm_mamba2 *m, co
 static inline float *nssm_mamba2_norm_f(const struct nssm_mamba2 *m, float *flat)
 {
 	return flat + m->tensor[1 + 9 * m->cfg.L].offset;
+}
+
+/* Only where there are conditions. */
+static inline float *nssm_mamba2_condition_rows(const struct nssm_mamba2 *m, float *flat)
+{
+	return flat + m->tensor[2 + 9 * m->cfg.L + (m->cfg.n_context > 0)].offset;
+}
+/* Of a state: one layer's. */
+static inline size_t nssm_mamba2_layer_floats(const struct nssm_mamba2_cfg *c)
+{
+	return (size_t)c->H * c->N * c->P + (size_t)(c->K - 1) * (c->E + 2 * c->N);
 }
 
 /* Zeroed memory in huge pages where the kernel gives them; NULL: none. */

@@ -158,13 +158,14 @@ static int alloc_all(struct nssm_trainer *t, struct nssm_err *err)
 	t->walk = calloc(2 * B, t->walk_bytes + 1);
 	t->target = calloc(BT, sizeof *t->target);
 	t->reset = calloc(BT, 1);
+	t->cond = calloc(BT * (size_t)t->card.cfg.n_cond + 1, 1);
 	t->lane = calloc(B, sizeof *t->lane);
 	t->state = calloc(2 * B, sizeof *t->state);
 	t->order = calloc(t->src.n_sessions, sizeof *t->order);
 	t->val_order = calloc(t->val.n_sessions + 1, sizeof *t->val_order);
 	t->n_tensors = nssm_mamba2_tensors(&t->card.cfg, NULL);
 	t->tensor = calloc((size_t)t->n_tensors, sizeof *t->tensor);
-	if (!t->val_order || !t->tensor || !t->block || !t->token || !t->context || !t->walk || !t->target || !t->reset || !t->lane || !t->state || !t->order)
+	if (!t->val_order || !t->tensor || !t->block || !t->token || !t->context || !t->cond || !t->walk || !t->target || !t->reset || !t->lane || !t->state || !t->order)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for gradients and optimizer state (%zu MiB)", total >> 20);
 	nssm_mamba2_tensors(&t->card.cfg, t->tensor);
 	t->block_bytes = total;
@@ -255,6 +256,7 @@ void nssm_trainer_close(struct nssm_trainer **tp)
 	free(t->walk);
 	free(t->target);
 	free(t->reset);
+	free(t->cond);
 	free(t->lane);
 	free(t->state);
 	free(t->order);
@@ -409,6 +411,21 @@ static unsigned hidden_conditions(const struct nssm_trainer *t, const struct lan
 	return hidden;
 }
 
+/* Positions [from, to) of lane b belong to this session. */
+static void tell_conditions(struct nssm_trainer *t, int b, int from, int to, const struct view *v)
+{
+	size_t n = (size_t)t->card.cfg.n_cond;
+	uint8_t known[NSSM_N_CONDITIONS] = {0};
+	assert(n <= NSSM_N_CONDITIONS);
+	for (size_t i = 0; i < n && i + 1 < v->n; i++) {
+		uint16_t id = v->map[v->tok[i + 1]];
+		if (id != NO_ID && (v->hidden >> i & 1) == 0 && t->card.vocab.kind[id] == NSSM_TOK_BYTE)
+			known[i] = (uint8_t)t->card.vocab.value[id];
+	}
+	for (int at = from; n > 0 && at < to; at++)
+		memcpy(t->cond + ((size_t)b * (size_t)t->cfg.seq_tokens + (size_t)at) * n, known, n);
+}
+
 static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 {
 	int T = t->cfg.seq_tokens;
@@ -421,11 +438,12 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 				int rc = source_view(&t->src, (uint32_t)ln->session, &v, err);
 				if (rc != 0)
 					return rc;
-				if (ln->off <= v.n_conditions)
-					v.hidden = hidden_conditions(t, ln);
+				v.hidden = hidden_conditions(t, ln);
+				int from = at;
 				at = fill_session(t, &row, at, T, &v, ln, err);
 				if (at < 0)
 					return at;
+				tell_conditions(t, b, from, at, &v);
 			}
 			if (at == T)
 				break;
@@ -443,7 +461,7 @@ static int train_batch(struct nssm_trainer *t, struct nssm_err *err)
 static struct nssm_batch batch_of(const struct nssm_trainer *t)
 {
 	return (struct nssm_batch){.B = t->cfg.batch, .T = t->cfg.seq_tokens, .token = t->token, .context = t->context,
-		.target = t->target, .reset = t->reset};
+		.target = t->target, .reset = t->reset, .cond = t->card.cfg.n_cond > 0 ? t->cond : NULL};
 }
 
 /* --- one step -------------------------------------------------------------------------------------------------- */
@@ -630,6 +648,7 @@ static int64_t val_lane(struct nssm_trainer *t, struct val_walk *w, struct lane 
 			int stop = fill_session(t, &row, at, end, &v, ln, err);
 			if (stop < 0)
 				return stop;
+			tell_conditions(t, b, at, stop, &v);
 			scored += stop - at;
 			w->budget -= (uint64_t)(stop - at);
 			at = stop;

@@ -7,6 +7,7 @@
  *         condition_dropout, and not independently: a session where most are hidden is drawn with that probability first, so that
  *         one condition alone, and none, are seen often enough to be asked for. Drawn from (seed, epoch, session); validation hides
  *         none.
+ *         Where the model has rows for them (mamba2.h) the conditions that are not hidden reach every token of their session besides.
  * Step  : grad_accum pieces, mean loss over all scored tokens, global norm clipped, AdamW (decay on matrices only), learning
  *         rate warmed up linearly, then cosine to lr_min.
  * Resume: a checkpoint taken after step k continues with the losses the uninterrupted run would have had, bit for bit, with

@@ -43,6 +43,7 @@ struct nssm_trainer {
 	uint16_t *token, *context;
 	int32_t *target;
 	uint8_t *reset;
+	uint8_t *cond; /* [B,T,n_cond] */
 	struct lane *lane;
 	uint8_t *walk;                    /* [2B][walk_bytes] the codec's automaton of each lane, training's then validation's, … */
 	size_t walk_bytes;                /* … 0: the model is given no contexts */

@@ -261,7 +261,8 @@ static void take_weights(struct nssm_trainer *t, const float *from, const struct
 			memcpy(to + t->tensor[0].offset + id * D, from + tensor[0].offset + map[id] * D, D * sizeof *to);
 		else
 			*n_new += t->card.vocab.kind[id] == NSSM_TOK_LABEL;
-	for (int i = 1; i < t->n_tensors; i++)
+	int n = nssm_mamba2_tensors(&card->cfg, NULL);
+	for (int i = 1; i < t->n_tensors && i < n; i++) /* the last: condition rows, which one of them may lack */
 		memcpy(to + t->tensor[i].offset, from + tensor[i].offset, tensor[i].n * sizeof *to);
 }
 
@@ -272,7 +273,7 @@ int nssm_trainer_init_from(struct nssm_trainer *t, const char *dir, uint32_t *n_
 	if (rc != 0)
 		return rc;
 	rc = same_sizes(&card, &t->card, dir, err);
-	struct nssm_tensor *tensor = calloc((size_t)t->n_tensors, sizeof *tensor);
+	struct nssm_tensor *tensor = calloc((size_t)nssm_mamba2_tensors(&card.cfg, NULL), sizeof *tensor);
 	float *from = rc == 0 ? calloc(nssm_mamba2_param_floats(&card.cfg), sizeof *from) : NULL;
 	if (rc == 0 && (tensor == NULL || from == NULL))
 		rc = nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for its weights", dir);

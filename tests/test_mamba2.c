@@ -437,12 +437,85 @@ static void test_gradient_invariance(void **unused)
 	free(reset);
 }
 
+/* Of two conditions, the second unknown in the second half. */
+static void conditions_at(uint8_t *cond, int T)
+{
+	for (int t = 0; t < T; t++) {
+		cond[2 * t] = t < T / 3 ? 7 : 255;
+		cond[2 * t + 1] = t < T / 2 ? 7 : 0;
+	}
+}
+
+/* What is known of a sequence reaches each of its tokens, told to the steps or with the batch, whole or in pieces; unknown is as if the model
+ * had no conditions. */
+static void test_conditions(void **unused)
+{
+	enum { T = 150, V = 50 };
+	uint16_t tok[T];
+	int32_t target[T];
+	uint8_t reset[T], cond[2 * T], unknown[2 * T] = {0};
+	random_rows(tok, target, reset, T, V, 31, 0);
+	for (int t = 0; t < T; t++) {
+		cond[2 * t] = 200;
+		cond[2 * t + 1] = 3;
+	}
+	struct nssm_mamba2_cfg cfg, plain;
+	small_cfg(&plain, 32);
+	cfg = plain;
+	cfg.n_cond = 2;
+	size_t V16 = (size_t)cfg.Vpad;
+	float *told = zeros(T * V16), *part = zeros(T * V16), *without = zeros(T * V16);
+	struct rig r, p;
+	rig_open(&p, &plain, nssm_kernels_get(NULL), 1, T, false, 0, 1);
+	rig_open(&r, &cfg, nssm_kernels_get(NULL), 1, T, false, 0, 1);
+	assert_int_equal(nssm_mamba2_tensors(&cfg, NULL), nssm_mamba2_tensors(&plain, NULL) + 1);
+	nssm_mamba2_init(nssm_mamba2_params(p.m), &plain, 3);
+	nssm_mamba2_init(nssm_mamba2_params(r.m), &cfg, 3);
+	struct nssm_rng rng;
+	nssm_rng_init(&rng, 5, 5, 99);
+	for (size_t i = p.n_params; i < r.n_params; i++)
+		nssm_mamba2_params(r.m)[i] = (float)nssm_rng_normal(&rng) * 0.1f;
+	nssm_mamba2_pack(p.m, NULL);
+	nssm_mamba2_pack(r.m, NULL);
+	struct nssm_batch b = {.B = 1, .T = T, .token = tok, .target = target, .reset = reset};
+	nssm_mamba2_logits(without, p.state, &b, p.m, p.w);
+	b.cond = unknown;
+	nssm_mamba2_logits(part, r.state, &b, r.m, r.w);
+	assert_memory_equal(part, without, T * V16 * sizeof(float));
+	rig_zero_state(&r);
+	b.cond = cond;
+	nssm_mamba2_logits(told, r.state, &b, r.m, r.w);
+	for (int t = 0; t < T; t++)
+		assert_true(tensor_error(told + (size_t)t * V16, without + (size_t)t * V16, V) > 1e-3);
+	rig_zero_state(&r);
+	for (int t = 0; t < T; t += 50) {
+		b = (struct nssm_batch){.B = 1, .T = 50, .token = tok + t, .target = target + t, .reset = reset + t, .cond = cond};
+		nssm_mamba2_logits(part + (size_t)t * V16, r.state, &b, r.m, r.w);
+	}
+	for (int t = 0; t < T; t++)
+		assert_true(tensor_error(part + (size_t)t * V16, told + (size_t)t * V16, V) <= 1e-4);
+	rig_zero_state(&r);
+	nssm_mamba2_tell(r.state[0], &cfg, cond);
+	float *scratch = zeros(nssm_mamba2_step_floats(&cfg, 1));
+	for (int t = 0; t < T; t++) {
+		nssm_mamba2_step(part, r.state, tok + t, NULL, 1, r.m, scratch);
+		assert_true(tensor_error(part, told + (size_t)t * V16, V) <= 1e-4);
+	}
+	free(scratch);
+	free(told);
+	free(part);
+	free(without);
+	rig_close(&p);
+	rig_close(&r);
+}
+
 /* Along random directions, the gradient against central differences of the loss (fp32, so coarse). */
 static void test_finite_differences(void **unused)
 {
 	enum { T = 40, V = 50, DIRECTIONS = 6 };
 	struct nssm_mamba2_cfg cfg;
 	small_cfg(&cfg, 16);
+	cfg.n_cond = 2;
 	uint16_t tok[T];
 	int32_t target[T];
 	uint8_t reset[T];
@@ -450,10 +523,16 @@ static void test_finite_differences(void **unused)
 	struct rig r;
 	rig_open(&r, &cfg, nssm_kernels_get("ref"), 1, T, true, NSSM_KEEP_BYTES, 1);
 	float *p = nssm_mamba2_params(r.m), *grad = zeros(r.n_params), *base = zeros(r.n_params);
-	struct nssm_batch b = {.B = 1, .T = T, .token = tok, .target = target, .reset = reset};
+	uint8_t cond[2 * T];
+	conditions_at(cond, T);
+	struct nssm_batch b = {.B = 1, .T = T, .token = tok, .target = target, .reset = reset, .cond = cond};
 	double loss, side[2];
 	int64_t n;
 	nssm_mamba2_init(p, &cfg, 22);
+	struct nssm_rng some;
+	nssm_rng_init(&some, 24, 0, 99);
+	for (size_t i = r.n_params - 2 * 256 * (size_t)cfg.D; i < r.n_params; i++) /* of conditions: they begin as zeros */
+		p[i] = (float)nssm_rng_normal(&some) * 0.1f;
 	memcpy(base, p, r.n_params * sizeof(float));
 	nssm_mamba2_pack(r.m, NULL);
 	nssm_mamba2_backward(&loss, &n, grad, r.state, 1, &b, r.m, r.w);
@@ -782,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_weight_types),
 		cmocka_unit_test(test_gradient_invariance),
 		cmocka_unit_test(test_awkward_sizes),
+		cmocka_unit_test(test_conditions),
 		cmocka_unit_test(test_finite_differences),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -101,6 +101,8 @@ struct rig {
 static const struct nssm_train_cfg base_cfg = {.batch = 3, .seq_tokens = 64, .grad_accum = 2, .steps = 60, .warmup = 5, .seed = 7,
 	.lr = 1e-2f, .lr_min = 1e-4f, .weight_decay = 0.1f, .beta1 = 0.9f, .beta2 = 0.95f, .adam_eps = 1e-8f, .clip = 1};
 
+static bool condition_rows; /* models have rows for their conditions, as cmd_train makes them */
+
 /* Everything but the trainer. */
 static void rig_prepare(struct rig *r, const char *corpus, const char *val, int threads, int vocab_multiple)
 {
@@ -116,6 +118,8 @@ static void rig_prepare(struct rig *r, const char *corpus, const char *val, int 
 	assert_int_equal(nssm_train_card(&r->card, &r->corpus, paths, 1, &err), 0);
 	assert_int_equal(nssm_mamba2_cfg_init(&r->card.cfg, 16, 2, 2, 16, 16, 4, (int)r->card.vocab.n_tokens, vocab_multiple, 16, &err), 0);
 	r->card.cfg.n_context = (int)nssm_codec_n_contexts(&r->card.codec);
+	if (condition_rows)
+		r->card.cfg.n_cond = (int)r->card.codec.conditions;
 }
 
 static int rig_trainer(struct rig *r, const struct nssm_train_cfg *cfg, struct nssm_err *err)
@@ -553,7 +557,9 @@ static void test_conditions_are_hidden_now_and_then(void **unused)
 		double lo, hi; /* of ln 8 / 2, all that the condition tells */
 	} row[] = {{0, 0, 0.15}, {0.3f, 0.2, 0.45}, {1, 0.95, 1.3}};
 	make_conditioned("cond.nssm", 64, 1, 5);
-	for (size_t k = 0; k < sizeof row / sizeof *row; k++) {
+	for (size_t both = 0; both < 2 * sizeof row / sizeof *row; both++) {
+		size_t k = both / 2;
+		condition_rows = both % 2 == 1;
 		struct nssm_train_cfg cfg = base_cfg;
 		cfg.steps = STEPS;
 		cfg.lr = 2e-2f;
@@ -575,6 +581,7 @@ static void test_conditions_are_hidden_now_and_then(void **unused)
 		assert_true(k == 2 ? val > 0.8 * log(8) / 2 : val < 0.15 * log(8) / 2);
 		rig_close(&r);
 	}
+	condition_rows = false;
 }
 
 static void test_measuring_and_validating_move_nothing(void **unused)
@@ -594,6 +601,7 @@ static void test_hidden_conditions_resume(void **unused)
 	cfg.seq_tokens = 61; /* of sessions of 40: 40 + 21, 19 + 40 + 2: a piece ends between conditions */
 	cfg.grad_accum = 1;
 	cfg.condition_dropout = 0.5f;
+	condition_rows = true;
 	double want[STEPS];
 	struct rig r;
 	rig_open(&r, &cfg, "cond.nssm", NULL, 1);
@@ -621,6 +629,7 @@ static void test_hidden_conditions_resume(void **unused)
 	assert_int_equal(nssm_trainer_resume(r.t, ckpt, NULL, &err), NSSM_EARG);
 	assert_non_null(strstr(err.msg, "condition_dropout"));
 	rig_close(&r);
+	condition_rows = false;
 }
 
 /* A label that training lacks, in the middle of a session where no label belongs. */
