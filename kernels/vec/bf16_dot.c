@@ -4,7 +4,10 @@
 
 #include "kernels/vec/bf16.h"
 
-enum { STRIP_ROW = BF16_PAIRS };
+enum {
+	STRIP_ROW = BF16_PAIRS,
+	AHEAD = 32, /* rows of B that are fetched ahead, 6 KiB: the third-level cache's latency, measured */
+};
 
 INLINE void tile_of(const struct bf16_tile *t, const int mr, const int nv, const size_t row, const size_t col)
 {
@@ -20,6 +23,9 @@ INLINE void tile_of(const struct bf16_tile *t, const int mr, const int nv, const
 		UNROLL
 		for (int v = 0; v < nv; v++)
 			bv[v] = (__m512bh)load_words(b + v * VL);
+		UNROLL
+		for (int v = 0; v < nv; v++)
+			__builtin_prefetch(b + (AHEAD * nv + v) * VL);
 		UNROLL
 		for (int i = 0; i < mr; i++) {
 			__m512bh ai = (__m512bh)_mm512_set1_epi32((int)a[(size_t)i * row]);

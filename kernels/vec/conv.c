@@ -17,6 +17,14 @@ INLINE struct taps gather(const float *w, const float *bias, int c, int n, const
 {
 	float lane[TAPS_MAX][NSSM_VL] = {{0}};
 	struct taps taps;
+	if (K == 4 && LIKELY(n >= VL)) {
+		UNROLL
+		for (int k = 0; k < 4; k++)
+			taps.w[k] = load(w + (size_t)c * 4 + k * VL);
+		transpose_fours(taps.w);
+		taps.bias = bias ? load(bias + c) : splat(0);
+		return taps;
+	}
 	n = n < VL ? n : VL;
 	for (int i = 0; i < n; i++)
 		for (int k = 0; k < K; k++)

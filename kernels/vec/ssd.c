@@ -263,12 +263,13 @@ INLINE void step_columns(float *y, float *S, const float *x, const float *Bm, co
 		sum[v] = splat(0);
 	}
 	for (int n = 0; n < N; n++, S += P) {
+		vf b = in_register(splat(Bm[n])), c = in_register(splat(Cm[n]));
 		UNROLL
 		for (int v = 0; v < nv; v++) {
 			int left = v == nv - 1 ? n_last : VL;
-			vf e = decay * load_n(S + v * VL, left) + xdt[v] * Bm[n];
+			vf e = decay * load_n(S + v * VL, left) + xdt[v] * b;
 			store_n(S + v * VL, e, left);
-			sum[v] += Cm[n] * e;
+			sum[v] += c * e;
 		}
 	}
 	UNROLL

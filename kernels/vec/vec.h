@@ -45,6 +45,16 @@ INLINE vf splat(float x)
 	return x - (vf){0};
 }
 
+/* A value that is used several times stays in a register: without this the compiler reads it from memory for each use,
+ * and loads become the bottleneck. */
+INLINE vf in_register(vf v)
+{
+#ifdef __x86_64__
+	__asm__("" : "+v"(v));
+#endif
+	return v;
+}
+
 INLINE vf load(const float *p)
 {
 	return *(const vf_any *)p;
@@ -116,6 +126,28 @@ INLINE float hmax(vf v)
 #define INTERLEAVE_LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define INTERLEAVE_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #endif
+
+#if NSSM_VL == 4
+#define EVEN 0, 2, 4, 6
+#define ODD  1, 3, 5, 7
+#elif NSSM_VL == 8
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD  1, 3, 5, 7, 9, 11, 13, 15
+#elif NSSM_VL == 16
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD  1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#endif
+
+/* r: VL rows of 4 floats, one behind the other; becomes their 4 columns. */
+INLINE void transpose_fours(vf r[4])
+{
+	vf even_low = __builtin_shufflevector(r[0], r[1], EVEN), even_high = __builtin_shufflevector(r[2], r[3], EVEN);
+	vf odd_low = __builtin_shufflevector(r[0], r[1], ODD), odd_high = __builtin_shufflevector(r[2], r[3], ODD);
+	r[0] = __builtin_shufflevector(even_low, even_high, EVEN);
+	r[1] = __builtin_shufflevector(odd_low, odd_high, EVEN);
+	r[2] = __builtin_shufflevector(even_low, even_high, ODD);
+	r[3] = __builtin_shufflevector(odd_low, odd_high, ODD);
+}
 
 /* Transposes a VL x VL block: log2(VL) perfect shuffles of the rows. */
 INLINE void transpose_block(vf r[NSSM_VL])
