@@ -14,7 +14,9 @@
 #include "app/conditions_table.h"
 #include "app/corpus_table.h"
 #include "app/json_text.h"
+#include "app/options.h"
 #include "app/progress.h"
+#include "app/weights_loss.h"
 #include "base/file.h"
 #include "model/checkpoint.h"
 #include "model/corpus.h"
@@ -246,9 +248,27 @@ static void print_card(const char *dir, const struct nssm_model_card *card, uint
 	if (json_is_true(json_object_get(j, "verified")))
 		printf("verified: every weight is there (%s)\n",
 		        json_string_value(json_object_get(j, "hash")));
+	if (json_object_get(j, "loss") != NULL)
+		nssm_weights_loss_print(json_object_get(j, "loss"));
 }
 
-static int info_checkpoint(const char *path, bool as_json, bool verify, struct nssm_err *err)
+/* The losses over the corpus that --loss names go into j. */
+static int add_loss(json_t *j, struct nssm_model_card *card, const char *dir, const struct nssm_conf *conf, struct nssm_err *err)
+{
+	const char *corpus = nssm_conf_str(conf, NSSM_K_INFO_LOSS);
+	const struct nssm_kernels *kern;
+	json_t *loss;
+	if (corpus == NULL)
+		return 0;
+	int rc = nssm_opt_kernels(&kern, conf, err);
+	if (rc == 0)
+		rc = nssm_weights_loss(&loss, card, dir, corpus, kern, err);
+	if (rc == 0)
+		json_object_set_new(j, "loss", loss);
+	return rc;
+}
+
+static int info_checkpoint(const char *path, bool as_json, bool verify, const struct nssm_conf *conf, struct nssm_err *err)
 {
 	char dir[PATH_MAX];
 	struct nssm_model_card card;
@@ -265,9 +285,10 @@ static int info_checkpoint(const char *path, bool as_json, bool verify, struct n
 		if (nssm_checkpoint_load_training(&training, dir, NULL) != 0)
 			training = NULL; /* made elsewhere, or for generating only */
 		json_t *j = card_json(dir, &card, n_params, dtype, verify, training);
-		if (as_json)
+		rc = add_loss(j, &card, dir, conf, err);
+		if (rc == 0 && as_json)
 			rc = print_json(j, err);
-		else
+		else if (rc == 0)
 			print_card(dir, &card, n_params, dtype, j);
 		json_decref(j);
 		json_decref(training);
@@ -465,7 +486,9 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 	bool as_json = nssm_conf_bool(conf, NSSM_K_JSON), verify = nssm_conf_bool(conf, NSSM_K_VERIFY);
 	struct stat st;
 	if (stat(pos[0], &st) == 0 && S_ISDIR(st.st_mode))
-		return info_checkpoint(pos[0], as_json, verify, err);
+		return info_checkpoint(pos[0], as_json, verify, conf, err);
+	if (nssm_conf_str(conf, NSSM_K_INFO_LOSS) != NULL)
+		return nssm_err_set(err, NSSM_EARG, "info --loss: measures a checkpoint; %.200s is no folder", pos[0]);
 	char magic[8] = {0};
 	FILE *f = strcmp(pos[0], "-") != 0 && stat(pos[0], &st) == 0 && S_ISREG(st.st_mode)
 	                  ? fopen(pos[0], "rb")
@@ -483,7 +506,7 @@ static int run(struct nssm_conf *conf, const char *const *pos, int n_pos, struct
 
 const struct nssm_cmd nssm_cmd_info = {
         .name = "info",
-        .usage = "info FILE|DIR [--json] [--verify]",
+        .usage = "info FILE|DIR [--json] [--verify] [--loss CORPUS]",
         .summary = "say what a corpus, a checkpoint or a capture holds",
         .details = "A corpus (*.nssm): codec, which server ports speak TLS or QUIC, labels with\n"
                    "sessions, packets and flows, what was skipped and why, unigram entropy; what its\n"
@@ -494,9 +517,12 @@ const struct nssm_cmd nssm_cmd_info = {
                    "span, flows, throughput, loss and round trip, what codec raw skips.\n"
                    "--verify reads a corpus or a checkpoint to its last byte and checks every\n"
                    "checksum.\n"
+                   "--loss CORPUS scores a checkpoint over the sessions of a corpus by the steps\n"
+                   "that generate, once for each type of --weights: what rounding costs.\n"
                    "\n"
                    "  netssm info train.nssm --verify\n"
-                   "  netssm info run/best --json\n",
+                   "  netssm info run/best --json\n"
+                   "  netssm info run/best --loss val.nssm\n",
         .bit = NSSM_CMD_INFO,
         .max_pos = 1,
         .run = run,

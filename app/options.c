@@ -22,6 +22,15 @@ int nssm_opt_kernels(const struct nssm_kernels **kern, const struct nssm_conf *c
 	return 0;
 }
 
+enum nssm_weights nssm_opt_weights(const struct nssm_conf *conf, const struct nssm_kernels *kern)
+{
+	const char *name = nssm_conf_str(conf, NSSM_K_WEIGHTS);
+	for (int i = 0; i < NSSM_N_WEIGHTS; i++)
+		if (strcmp(name, nssm_weights_name((enum nssm_weights)i)) == 0)
+			return (enum nssm_weights)i;
+	return nssm_weights_fastest(kern);
+}
+
 int nssm_opt_backend(const struct nssm_conf *conf, struct nssm_err *err)
 {
 	const char *backend = nssm_conf_str(conf, NSSM_K_BACKEND);

@@ -80,3 +80,13 @@ const char *nssm_weights_name(enum nssm_weights weights)
 	static const char *const name[NSSM_N_WEIGHTS] = {"f32", "bf16", "int8"};
 	return name[weights];
 }
+
+enum nssm_weights nssm_weights_fastest(const struct nssm_kernels *k)
+{
+#ifdef NSSM_HAVE_AVX512BF16
+	if (k == &nssm_kernels_avx512bf16)
+		return NSSM_WEIGHTS_INT8;
+#endif
+	(void)k;
+	return NSSM_WEIGHTS_F32;
+}

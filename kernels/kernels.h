@@ -176,6 +176,9 @@ struct nssm_product {
 struct nssm_product nssm_kernels_product(const struct nssm_kernels *kern, enum nssm_weights weights);
 /* "f32", "bf16", "int8" */
 const char *nssm_weights_name(enum nssm_weights weights);
+/* The type whose products are fastest on this level: int8 where it has VNNI; f32 elsewhere, because widening costs more than
+ * the smaller weights save as soon as several rows are multiplied. */
+enum nssm_weights nssm_weights_fastest(const struct nssm_kernels *kern);
 
 /* Best first. nssm_kernels_list: every level built in AND supported by this CPU, NULL-terminated. */
 const struct nssm_kernels *const *nssm_kernels_list(void);
