@@ -7,17 +7,17 @@ lab_transfer_files=16
 lab_transfer_content() {
 	local i size
 	for i in $(seq $lab_transfer_files); do
-		rnd_size size 6000 64000
+		rnd_size size 8000 96000
 		truncate -s "$size" "$1/$i"
 	done
 }
 
 lab_transfer_session() {
 	local n i size
-	rnd n 1 3
+	rnd n 1 2
 	while [ "$n" -gt 0 ]; do
-		if chance 40; then
-			rnd_size size 6000 64000
+		if chance 50; then
+			rnd_size size 8000 96000
 			head -c "$size" /dev/zero | fetch --data-binary @- "http://198.51.100.10/post"
 		else
 			rnd i 1 $lab_transfer_files
