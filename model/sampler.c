@@ -105,15 +105,18 @@ static float keep_top_k(const float *logits, int V, int k, float *scratch)
 	return k < n ? threshold(scratch, n, k, true) : -INFINITY;
 }
 
+/* All values below (1 − top_p)·total/V together weigh less than what may be left out, so the threshold lies above: only the
+ * rest is searched, a few of hundreds. The factor covers roundings. */
 static float keep_top_p(const float *w, int V, float top_p, float *scratch)
 {
 	int n = 0;
 	double total = 0;
+	for (int i = 0; i < V; i++)
+		total += w[i];
+	float small = (float)(0.999 * (1 - (double)top_p) * total / V);
 	for (int i = 0; i < V; i++) {
-		if (w[i] > 0) {
-			scratch[n++] = w[i];
-			total += w[i];
-		}
+		scratch[n] = w[i];
+		n += w[i] > small;
 	}
 	return threshold(scratch, n, top_p * total, false);
 }
