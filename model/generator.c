@@ -15,6 +15,7 @@
 #include "model/codec.h"
 
 #define GROUP         16 /* lanes a step: as many rows as keep the kernels busy, few enough for their caches */
+#define STRETCH       64 /* steps of one group before the next has its turn */
 #define BLOCK_TOKENS  4096
 #define BLOCK_PACKETS 64
 #define PROGRESS_NS   100000000u
@@ -355,12 +356,29 @@ static bool fill(struct worker *w)
 	return w->n_running + w->n_parked > 0;
 }
 
-/* One token for each lane that runs, in groups of about the same size. */
+static bool all_go_on(struct lane *const *lane, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (!lane[i]->busy || lane[i]->waits)
+			return false;
+	return true;
+}
+
+/* Tokens for each lane that runs, in groups of about the same size. Where there are several, a group has STRETCH steps at
+ * once, or until one of its lanes ends or has to wait: the states of a group (8 MiB for `small`) are then fetched from memory
+ * once a stretch, and not for every token. */
 static void step_all(struct worker *w)
 {
 	int n_groups = (w->n_running + GROUP - 1) / GROUP, group = (w->n_running + n_groups - 1) / n_groups;
-	for (int i = 0; i < w->n_running && !over(w->run); i += group)
-		step_group(w, w->running + i, w->n_running - i < group ? w->n_running - i : group);
+	int stretch = n_groups > 1 ? STRETCH : 1;
+	for (int i = 0; i < w->n_running; i += group) {
+		int n_lanes = w->n_running - i < group ? w->n_running - i : group;
+		for (int s = 0; s < stretch && !over(w->run); s++) {
+			step_group(w, w->running + i, n_lanes);
+			if (!all_go_on(w->running + i, n_lanes))
+				break;
+		}
+	}
 	int n = 0;
 	for (int i = 0; i < w->n_running; i++) {
 		struct lane *l = w->running[i];

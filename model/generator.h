@@ -3,6 +3,7 @@
  * depend on its neighbours, and each session has its own random streams.
  * It knows no packets, files or rings: blocks go to `emit`.
  * Lanes  : each thread has its own, in groups of at most 16 a step; a lane whose session ends takes the next index at once.
+ *          Of several groups each has some steps in turn, so that its states stay in the caches.
  *          Threads wait for each other only where blocks are handed out. Nothing is allocated after the start.
  * Parking: a session that `ready` holds back after a block is parked: its state stays where it is, and another session takes its
  *          place in the steps, a parked one that is ready before a new one. Parked lanes are asked again when a place is free, at
