@@ -4,6 +4,7 @@
 usage: weights.py NETSSM
 """
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import tempfile
 NETSSM = sys.argv[1]
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MODEL = os.path.join(ROOT, "model", "pretrained")
-TRAINED = 2.326  # bits a token: what training reported of these sessions (model/pretrained/README.md)
+with open(os.path.join(MODEL, "training.json"), encoding="utf-8") as f:
+    TRAINED = json.load(f)["val_loss"] / math.log(2)  # bits; the whole of the same sessions
 MOST = {"f32": 0, "bf16": 0.005, "int8": 0.01}
 
 
