@@ -125,7 +125,7 @@ static int open_model(struct bench *b, const struct nssm_conf *conf, struct nssm
 	b->steps = 20;
 	if ((rc = nssm_opt_kernels(&b->kern, conf, err)) || (rc = nssm_team_open(&b->team, nssm_opt_threads(conf), err)) ||
 		(rc = nssm_opt_mamba2(&b->cfg, conf, VOCAB, err)) ||
-		(rc = nssm_mamba2_open(&b->m, &b->cfg, b->kern, NSSM_WEIGHTS_F32, true, err)) ||
+		(rc = nssm_mamba2_open(&b->m, &b->cfg, b->kern, nssm_opt_precision(conf, b->kern), true, err)) ||
 		(rc = nssm_mamba2_work_open(&b->w, b->m, b->batch, b->seq, true, NSSM_KEEP_BYTES, b->team, err)))
 		return rc;
 	nssm_mamba2_init(nssm_mamba2_params(b->m), &b->cfg, 1);

@@ -122,7 +122,8 @@ static int open_trainer(struct run *r, struct nssm_err *err)
 		.weight_decay = opt_float(r, NSSM_K_WEIGHT_DECAY), .beta1 = opt_float(r, NSSM_K_BETA1),
 		.beta2 = opt_float(r, NSSM_K_BETA2), .adam_eps = opt_float(r, NSSM_K_ADAM_EPS), .clip = opt_float(r, NSSM_K_CLIP),
 		.condition_dropout = opt_float(r, NSSM_K_CONDITION_DROPOUT),
-		.val_tokens = (uint64_t)opt_int(r, NSSM_K_VAL_TOKENS), .dtype = dtype_of(nssm_conf_str(r->conf, NSSM_K_DTYPE))};
+		.val_tokens = (uint64_t)opt_int(r, NSSM_K_VAL_TOKENS), .dtype = dtype_of(nssm_conf_str(r->conf, NSSM_K_DTYPE)),
+		.precision = nssm_opt_precision(r->conf, r->kern)};
 	if (cfg.lr_min > cfg.lr)
 		cfg.lr_min = cfg.lr;
 	return nssm_trainer_open(&r->t, &cfg, &r->card, r->corpus, r->n_corpora, r->val, r->kern, r->team, err);
@@ -222,6 +223,10 @@ static int resume(struct run *r, struct nssm_err *err)
 		if (level != NULL && strcmp(level, r->kern->name) != 0)
 			fprintf(stderr, "netssm: note: begun at CPU level %s, resumed at %s: losses will differ in their last digits "
 				"(--level %s keeps them)\n", level, r->kern->name, level);
+		const char *was = nssm_trainer_stored_precision(training), *now = nssm_train_precision_name(nssm_opt_precision(r->conf, r->kern));
+		if (strcmp(was, now) != 0)
+			fprintf(stderr, "netssm: note: so far in precision %s, from here on in %s: losses will differ "
+				"(--precision %s keeps them)\n", was, now, was);
 		if (opt_int(r, NSSM_K_STEPS) > 0)
 			steps = opt_int(r, NSSM_K_STEPS); /* a different count is then refused by the plan */
 		nssm_trainer_set_steps(r->t, steps);
@@ -287,10 +292,10 @@ static void describe(const struct run *r)
 		r->n_corpora == 1 ? "" : "s", nssm_human(a, (double)nssm_trainer_epoch_tokens(r->t)),
 		nssm_corpus_unigram_bits(r->corpus[0]));
 	double all = (double)nssm_trainer_steps(r->t) * (double)nssm_trainer_step_tokens(r->t);
-	printf("plan    %s steps of %s tokens: %s tokens, %.2f epochs; %sB of memory; level %s, %d thread%s\n",
+	printf("plan    %s steps of %s tokens: %s tokens, %.2f epochs; %sB of memory; level %s, %s, %d thread%s\n",
 		nssm_human(a, (double)nssm_trainer_steps(r->t)), nssm_human(b, (double)nssm_trainer_step_tokens(r->t)),
 		nssm_human(d, all), all / (double)nssm_trainer_epoch_tokens(r->t), nssm_human(e, (double)nssm_trainer_bytes(r->t)),
-		r->kern->name, nssm_team_size(r->team), nssm_team_size(r->team) == 1 ? "" : "s");
+		r->kern->name, nssm_train_precision_name(nssm_opt_precision(r->conf, r->kern)), nssm_team_size(r->team), nssm_team_size(r->team) == 1 ? "" : "s");
 	if (r->first_step > 0)
 		printf("resumed after step %" PRId64 "\n", r->first_step);
 	fflush(stdout);

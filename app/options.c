@@ -31,6 +31,13 @@ enum nssm_weights nssm_opt_weights(const struct nssm_conf *conf, const struct ns
 	return nssm_weights_fastest(kern);
 }
 
+enum nssm_weights nssm_opt_precision(const struct nssm_conf *conf, const struct nssm_kernels *kern)
+{
+	const char *name = nssm_conf_str(conf, NSSM_K_PRECISION);
+	bool bf16 = strcmp(name, "auto") == 0 ? kern->bf16_pays : strcmp(name, "bf16") == 0;
+	return bf16 ? NSSM_WEIGHTS_BF16 : NSSM_WEIGHTS_F32;
+}
+
 int nssm_opt_backend(const struct nssm_conf *conf, struct nssm_err *err)
 {
 	const char *backend = nssm_conf_str(conf, NSSM_K_BACKEND);

@@ -14,6 +14,8 @@ int nssm_opt_threads(const struct nssm_conf *conf);
 int nssm_opt_kernels(const struct nssm_kernels **kern, const struct nssm_conf *conf, struct nssm_err *err);
 /* run.weights, for this level. */
 enum nssm_weights nssm_opt_weights(const struct nssm_conf *conf, const struct nssm_kernels *kern);
+/* train.precision; auto: bf16 where the level's products are faster in it. */
+enum nssm_weights nssm_opt_precision(const struct nssm_conf *conf, const struct nssm_kernels *kern);
 /* run.backend: an error if it is not there. */
 int nssm_opt_backend(const struct nssm_conf *conf, struct nssm_err *err);
 /* The model.* keys, for a vocabulary of V tokens. */

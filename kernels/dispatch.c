@@ -67,11 +67,12 @@ struct nssm_product nssm_kernels_product(const struct nssm_kernels *k, enum nssm
 {
 	switch (weights) {
 	case NSSM_WEIGHTS_BF16:
-		return (struct nssm_product){k->bf16_pack_floats, k->bf16_pack, k->bf16_gemm_packed};
+		return (struct nssm_product){
+		        k->bf16_pack_floats, k->bf16_pack, k->bf16_gemm_packed, k->bf16_gemm_scratch_floats, k->bf16_gemm};
 	case NSSM_WEIGHTS_INT8:
-		return (struct nssm_product){k->int8_pack_floats, k->int8_pack, k->int8_gemm_packed};
+		return (struct nssm_product){k->int8_pack_floats, k->int8_pack, k->int8_gemm_packed, NULL, NULL};
 	default:
-		return (struct nssm_product){k->pack_floats, k->pack, k->gemm_packed};
+		return (struct nssm_product){k->pack_floats, k->pack, k->gemm_packed, k->gemm_scratch_floats, k->gemm};
 	}
 }
 

@@ -26,6 +26,7 @@
 
 struct nssm_kernels {
 	const char *name; /* "ref", "generic", "avx2", "avx512", "avx512bf16" */
+	bool bf16_pays;   /* the CPU multiplies bfloat16: bf16_gemm is faster than gemm */
 
 	/* --- matrix product --------------------------------------------------------------------------------
 	 */
@@ -172,6 +173,8 @@ struct nssm_product {
 	__typeof__(((struct nssm_kernels *)0)->pack_floats) pack_floats;
 	__typeof__(((struct nssm_kernels *)0)->pack) pack;
 	__typeof__(((struct nssm_kernels *)0)->gemm_packed) gemm_packed;
+	__typeof__(((struct nssm_kernels *)0)->gemm_scratch_floats) gemm_scratch_floats; /* this and gemm: NULL for int8 */
+	__typeof__(((struct nssm_kernels *)0)->gemm) gemm;
 };
 struct nssm_product nssm_kernels_product(const struct nssm_kernels *kern, enum nssm_weights weights);
 /* "f32", "bf16", "int8" */

@@ -1,5 +1,6 @@
 #include "model/mamba2.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,17 +34,16 @@ struct layer_view nssm_mamba2_layer(const struct nssm_mamba2 *m, float *flat, in
 static size_t carve(struct nssm_mamba2 *m, float *base, bool training)
 {
 	const struct nssm_mamba2_cfg *c = &m->cfg;
-	const struct nssm_kernels *k = m->kern;
 	size_t used = 0;
 	m->params = nssm_take(base, &used, nssm_mamba2_param_floats(c));
 	m->head_fwd = nssm_take(base, &used, m->fwd.pack_floats(c->D, c->Vpad));
-	m->head_bwd = training ? nssm_take(base, &used, k->pack_floats(c->Vpad, c->D)) : NULL;
+	m->head_bwd = training ? nssm_take(base, &used, m->bwd.pack_floats(c->Vpad, c->D)) : NULL;
 	for (int l = 0; l < c->L; l++) {
 		struct layer_pack *p = &m->layer[l];
 		p->in_fwd = nssm_take(base, &used, m->fwd.pack_floats(c->D, m->Z));
 		p->out_fwd = nssm_take(base, &used, m->fwd.pack_floats(c->E, c->D));
-		p->in_bwd = training ? nssm_take(base, &used, k->pack_floats(m->Z, c->D)) : NULL;
-		p->out_bwd = training ? nssm_take(base, &used, k->pack_floats(c->D, c->E)) : NULL;
+		p->in_bwd = training ? nssm_take(base, &used, m->bwd.pack_floats(m->Z, c->D)) : NULL;
+		p->out_bwd = training ? nssm_take(base, &used, m->bwd.pack_floats(c->D, c->E)) : NULL;
 	}
 	return used * sizeof(float);
 }
@@ -57,7 +57,8 @@ int nssm_mamba2_open(struct nssm_mamba2 **mp, const struct nssm_mamba2_cfg *cfg,
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a model");
 	m->cfg = *cfg;
 	m->kern = kern;
-	m->fwd = nssm_kernels_product(kern, weights);
+	assert(!for_training || weights != NSSM_WEIGHTS_INT8);
+	m->fwd = m->bwd = nssm_kernels_product(kern, weights);
 	m->C = cfg->E + 2 * cfg->N;
 	m->Z = cfg->E + m->C + cfg->H;
 	m->layer = calloc((size_t)cfg->L, sizeof *m->layer);
@@ -103,12 +104,11 @@ static void pack_task(void *ctx, int l, int member)
 {
 	struct nssm_mamba2 *m = ctx;
 	const struct nssm_mamba2_cfg *c = &m->cfg;
-	const struct nssm_kernels *k = m->kern;
 	if (l == c->L) {
 		const float *E = nssm_mamba2_embedding(m, m->params);
 		m->fwd.pack(m->head_fwd, E, (size_t)c->D, true, c->D, c->Vpad);
 		if (m->head_bwd)
-			k->pack(m->head_bwd, E, (size_t)c->D, false, c->Vpad, c->D);
+			m->bwd.pack(m->head_bwd, E, (size_t)c->D, false, c->Vpad, c->D);
 		return;
 	}
 	struct layer_view w = nssm_mamba2_layer(m, m->params, l);
@@ -116,8 +116,8 @@ static void pack_task(void *ctx, int l, int member)
 	m->fwd.pack(p->in_fwd, w.in_proj, (size_t)c->D, true, c->D, m->Z);
 	m->fwd.pack(p->out_fwd, w.out_proj, (size_t)c->E, true, c->E, c->D);
 	if (p->in_bwd) {
-		k->pack(p->in_bwd, w.in_proj, (size_t)c->D, false, m->Z, c->D);
-		k->pack(p->out_bwd, w.out_proj, (size_t)c->E, false, c->D, c->E);
+		m->bwd.pack(p->in_bwd, w.in_proj, (size_t)c->D, false, m->Z, c->D);
+		m->bwd.pack(p->out_bwd, w.out_proj, (size_t)c->E, false, c->D, c->E);
 	}
 }
 

@@ -58,8 +58,9 @@ void nssm_mamba2_init(float *params, const struct nssm_mamba2_cfg *cfg, uint64_t
 /* Weights made ready for the kernels. Owns the parameter block and the packed copies. */
 struct nssm_mamba2;
 
-/* weights: what in_proj, out_proj and the head are packed as for the forward products; the parameter block stays fp32, and so
- * do the embedding's look-up, convolution, scan and norms. for_training: room for the packed transposes that backward needs. */
+/* weights: what in_proj, out_proj and the head are packed as for products; the parameter block stays fp32, and so do the
+ * embedding's look-up, convolution, scan and norms. for_training: room for the packed transposes that backward needs; both
+ * operands of its products and of the weights' gradients are of that type too (f32 or bf16), gradients and all sums fp32. */
 int nssm_mamba2_open(struct nssm_mamba2 **m, const struct nssm_mamba2_cfg *cfg, const struct nssm_kernels *kern,
 	enum nssm_weights weights, bool for_training, struct nssm_err *err);
 void nssm_mamba2_close(struct nssm_mamba2 **m);

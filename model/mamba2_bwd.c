@@ -15,7 +15,7 @@ static void bwd_out(void *ctx, int task, int member)
 	size_t D = (size_t)m->cfg.D, E = (size_t)m->cfg.E;
 	struct act *a = w->a;
 	float *dgn = w->dgn + b.at * E, *part = w->p_gnorm + (size_t)task * E;
-	m->kern->gemm_packed(dgn, E, w->dr + b.at * D, D, m->layer[w->l].out_bwd, false, b.n, m->cfg.E, m->cfg.D);
+	m->bwd.gemm_packed(dgn, E, w->dr + b.at * D, D, m->layer[w->l].out_bwd, false, b.n, m->cfg.E, m->cfg.D);
 	memset(part, 0, E * sizeof(float));
 	/* dgn becomes dy in place */
 	m->kern->gated_rmsnorm_bwd(dgn, E, w->dzx + b.at * w->ldz, w->ldz, part, dgn, E, a->y + b.at * E, E, a->zx + b.at * w->ldz,
@@ -144,7 +144,7 @@ static void bwd_in(void *ctx, int task, int member)
 	struct rows b = block_rows(w, task);
 	size_t D = (size_t)m->cfg.D;
 	float *dn = w->dn + b.at * D, *dr2 = w->dr2 + b.at * D, *part = w->p_norm + (size_t)task * D;
-	m->kern->gemm_packed(dn, D, w->dzx + b.at * w->ldz, w->ldz, m->layer[w->l].in_bwd, false, b.n, m->cfg.D, m->Z);
+	m->bwd.gemm_packed(dn, D, w->dzx + b.at * w->ldz, w->ldz, m->layer[w->l].in_bwd, false, b.n, m->cfg.D, m->Z);
 	memcpy(dr2, w->dr + b.at * D, (size_t)b.n * D * sizeof(float));
 	memset(part, 0, D * sizeof(float));
 	m->kern->rmsnorm_bwd(dr2, D, part, dn, D, w->r_in + b.at * D, D, w->a->rstd1 + b.at, w->w.norm, b.n, m->cfg.D);
@@ -152,11 +152,11 @@ static void bwd_in(void *ctx, int task, int member)
 
 /* Weight gradients: a product's rows are split among the members; how does not change a bit of them. */
 static void weight_rows(float *dW, size_t ldw, const float *dY, size_t ldy, const float *X, size_t ldx, int M, int N, int R,
-	int part, int n_parts, const struct nssm_kernels *k, float *scratch)
+	int part, int n_parts, const struct nssm_product *mul, float *scratch)
 {
 	int per = (M / n_parts / 8 + 1) * 8, m0 = part * per, m1 = m0 + per < M ? m0 + per : M;
 	if (m0 < m1)
-		k->gemm(dW + (size_t)m0 * ldw, ldw, dY + m0, ldy, true, X, ldx, false, true, m1 - m0, N, R, scratch);
+		mul->gemm(dW + (size_t)m0 * ldw, ldw, dY + m0, ldy, true, X, ldx, false, true, m1 - m0, N, R, scratch);
 }
 
 static void add_partials(float *g, const float *part, size_t n, size_t stride, int count)
@@ -175,9 +175,9 @@ static void bwd_weights(void *ctx, int task, int member)
 	float *scratch = member_scratch(w, member);
 	int np = w->n_members;
 	if (task < np) {
-		weight_rows(w->g.in_proj, D, w->dzx, w->ldz, w->a->n, D, w->m->Z, c->D, sg->rows, task, np, w->m->kern, scratch);
+		weight_rows(w->g.in_proj, D, w->dzx, w->ldz, w->a->n, D, w->m->Z, c->D, sg->rows, task, np, &w->m->bwd, scratch);
 	} else if (task < 2 * np) {
-		weight_rows(w->g.out_proj, E, w->dr, D, w->a->gn, E, c->D, c->E, sg->rows, task - np, np, w->m->kern, scratch);
+		weight_rows(w->g.out_proj, E, w->dr, D, w->a->gn, E, c->D, c->E, sg->rows, task - np, np, &w->m->bwd, scratch);
 	} else {
 		add_partials(w->g.norm, w->p_norm, D, D, n_blocks(w));
 		add_partials(w->g.gnorm, w->p_gnorm, E, E, n_blocks(w));
@@ -224,7 +224,7 @@ static void head_weights(void *ctx, int task, int member)
 		add_partials(nssm_mamba2_norm_f(w->m, w->grad), w->p_norm, (size_t)c->D, (size_t)c->D, n_blocks(w));
 	else
 		weight_rows(nssm_mamba2_embedding(w->m, w->grad), (size_t)c->D, w->logits, (size_t)c->Vpad, w->hn, (size_t)c->D,
-			c->Vpad, c->D, rows, task, w->n_members, w->m->kern, member_scratch(w, member));
+			c->Vpad, c->D, rows, task, w->n_members, &w->m->bwd, member_scratch(w, member));
 }
 
 /* A task owns a stretch of columns, so rows of one token may come from anywhere. */

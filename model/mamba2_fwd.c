@@ -194,7 +194,7 @@ static void head_block(void *ctx, int task, int member)
 	if (w->grad == NULL)
 		return;
 	float *dn = w->dn + b.at * D, *dr = w->dr + b.at * D;
-	k->gemm_packed(dn, D, logits, V, m->head_bwd, false, b.n, m->cfg.D, m->cfg.Vpad);
+	m->bwd.gemm_packed(dn, D, logits, V, m->head_bwd, false, b.n, m->cfg.D, m->cfg.Vpad);
 	memset(dr, 0, (size_t)b.n * D * sizeof(float));
 	float *part = w->p_norm + (size_t)task * D;
 	memset(part, 0, D * sizeof(float));

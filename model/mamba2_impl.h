@@ -23,6 +23,7 @@ struct nssm_mamba2 {
 	struct nssm_mamba2_cfg cfg;
 	const struct nssm_kernels *kern;
 	struct nssm_product fwd; /* of the packed copies called ..._fwd */
+	struct nssm_product bwd; /* of those called ..._bwd, and of the gradients of weights */
 	int C; /* convolution channels, E + 2N */
 	int Z; /* rows of in_proj, E + C + H */
 	float *params;

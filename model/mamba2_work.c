@@ -63,9 +63,9 @@ static size_t scratch_floats(const struct nssm_mamba2_work *w)
 	n = zmax(n, k->gemm_scratch_floats(c->Q, c->Q, c->N));
 	n = zmax(n, k->gemm_scratch_floats(c->Q, c->N, c->Q));
 	if (w->training) {
-		n = zmax(n, k->gemm_scratch_floats(w->m->Z, c->D, w->max_rows));
-		n = zmax(n, k->gemm_scratch_floats(c->D, c->E, w->max_rows));
-		n = zmax(n, k->gemm_scratch_floats(c->Vpad, c->D, w->max_rows));
+		n = zmax(n, w->m->bwd.gemm_scratch_floats(w->m->Z, c->D, w->max_rows));
+		n = zmax(n, w->m->bwd.gemm_scratch_floats(c->D, c->E, w->max_rows));
+		n = zmax(n, w->m->bwd.gemm_scratch_floats(c->Vpad, c->D, w->max_rows));
 	}
 	return nssm_round_up(n, 16);
 }

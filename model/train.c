@@ -222,7 +222,7 @@ int nssm_trainer_open(struct nssm_trainer **tp, const struct nssm_train_cfg *cfg
 	if (rc == 0 && val != NULL)
 		rc = source_open(&t->val, &t->val_corpus, 1, card, err);
 	if (rc == 0)
-		rc = nssm_mamba2_open(&t->model, &card->cfg, kern, NSSM_WEIGHTS_F32, true, err);
+		rc = nssm_mamba2_open(&t->model, &card->cfg, kern, cfg->precision, true, err);
 	if (rc == 0)
 		rc = nssm_mamba2_work_open(&t->work, t->model, cfg->batch, cfg->seq_tokens, true, NSSM_KEEP_BYTES, team, err);
 	if (rc == 0)

@@ -11,8 +11,8 @@
  * Step  : grad_accum pieces, mean loss over all scored tokens, global norm clipped, AdamW (decay on matrices only), learning
  *         rate warmed up linearly, then cosine to lr_min.
  * Resume: a checkpoint taken after step k continues with the losses the uninterrupted run would have had, bit for bit, with
- *         the same binary and CPU level (any number of threads); the plan is compared key by key. dtype is not in it: it says
- *         how weights are stored, and the masters are stored beside those that are rounded.
+ *         the same binary, CPU level and precision (any number of threads); the plan is compared key by key. dtype is not in it:
+ *         it says how weights are stored, and the masters are stored beside those that are rounded.
  * Checked: tests/test_train.c, tests/train_resume.sh                                                                     */
 #ifndef NSSM_TRAIN_H
 #define NSSM_TRAIN_H
@@ -34,6 +34,7 @@ struct nssm_train_cfg {
 	float condition_dropout; /* 0..1 */
 	uint64_t val_tokens; /* a validation; 0: all */
 	enum nssm_dtype dtype;
+	enum nssm_weights precision; /* of the products, f32 or bf16; not in the plan: a run may go on in another, with losses of its own */
 };
 
 struct nssm_trainer;
@@ -89,6 +90,10 @@ int nssm_trainer_validate(struct nssm_trainer *t, double *loss, uint64_t *n_scor
 int nssm_trainer_save(struct nssm_trainer *t, const char *dir, const json_t *extra_json, struct nssm_err *err);
 /* The weights alone, for use: no optimizer state. about (borrowed, may be NULL) becomes training.json. */
 int nssm_trainer_export(struct nssm_trainer *t, const char *dir, const json_t *about, struct nssm_err *err);
+/* "fp32" or "bf16". */
+const char *nssm_train_precision_name(enum nssm_weights precision);
+/* The precision that a checkpoint's last step was taken in (training.json; fp32 where it is not said). */
+const char *nssm_trainer_stored_precision(const json_t *training);
 /* The step count that a training was begun with, from its training.json. */
 int nssm_trainer_stored_steps(const json_t *training, int64_t *steps, const char *dir, struct nssm_err *err);
 /* Takes up a checkpoint of the same plan. extra_json: new reference or NULL. */

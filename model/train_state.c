@@ -85,8 +85,8 @@ int nssm_trainer_save(struct nssm_trainer *t, const char *dir, const json_t *ext
 {
 	json_t *plan = plan_json(t), *progress = progress_json(t);
 	bool rounded = t->cfg.dtype != NSSM_F32;
-	json_t *root = json_pack("{s:s,s:i,s:s,s:b,s:o*,s:o*}", "format", FORMAT, "version", VERSION, "level", t->kern->name,
-		"masters", rounded, "plan", plan, "progress", progress);
+	json_t *root = json_pack("{s:s,s:i,s:s,s:s,s:b,s:o*,s:o*}", "format", FORMAT, "version", VERSION, "level", t->kern->name,
+		"precision", nssm_train_precision_name(t->cfg.precision), "masters", rounded, "plan", plan, "progress", progress);
 	if (root == NULL || plan == NULL || progress == NULL) {
 		json_decref(root);
 		return nssm_err_set(err, NSSM_ENOMEM, "%s: no memory for training.json", dir);
@@ -185,6 +185,17 @@ static int take_progress(struct nssm_trainer *t, const json_t *p, const char *di
 	t->order_pos = (uint64_t)pos;
 	nssm_trainer_shuffle(t);
 	return 0;
+}
+
+const char *nssm_train_precision_name(enum nssm_weights precision)
+{
+	return precision == NSSM_WEIGHTS_BF16 ? "bf16" : "fp32";
+}
+
+const char *nssm_trainer_stored_precision(const json_t *training)
+{
+	const char *name = json_string_value(json_object_get(training, "precision"));
+	return name ? name : nssm_train_precision_name(NSSM_WEIGHTS_F32);
 }
 
 int nssm_trainer_stored_steps(const json_t *training, int64_t *steps, const char *dir, struct nssm_err *err)

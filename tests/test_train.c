@@ -222,6 +222,44 @@ static void test_resume_gives_the_same_bits(void **unused)
 	}
 }
 
+/* In bf16, too, a run resumes to the same bits, with any number of threads; in the other precision it goes on with losses that are
+ * its own, and its checkpoint says which it was. */
+static void test_resume_in_another_precision(void **unused)
+{
+	enum { STEPS = 12, SAVED = 5 };
+	static const enum nssm_weights precision[][2] = {{NSSM_WEIGHTS_BF16, NSSM_WEIGHTS_BF16},
+		{NSSM_WEIGHTS_F32, NSSM_WEIGHTS_BF16}, {NSSM_WEIGHTS_BF16, NSSM_WEIGHTS_F32}};
+	char ckpt[128];
+	double want[STEPS];
+	for (size_t p = 0; p < sizeof precision / sizeof *precision; p++) {
+		struct nssm_train_cfg cfg = base_cfg;
+		struct rig r;
+		json_t *training;
+		cfg.precision = precision[p][0];
+		rig_open(&r, &cfg, "a.nssm", NULL, 1);
+		for (int i = 0; i < STEPS; i++) {
+			if (i == SAVED)
+				assert_int_equal(nssm_trainer_save(r.t, in_dir(ckpt, "ckpt"), NULL, NULL), 0);
+			want[i] = must_step(&r).loss;
+		}
+		rig_close(&r);
+		assert_int_equal(nssm_checkpoint_load_training(&training, ckpt, NULL), 0);
+		assert_string_equal(nssm_trainer_stored_precision(training), nssm_train_precision_name(precision[p][0]));
+		json_decref(training);
+		cfg.precision = precision[p][1];
+		rig_open(&r, &cfg, "a.nssm", NULL, 2);
+		assert_int_equal(nssm_trainer_resume(r.t, ckpt, NULL, NULL), 0);
+		for (int i = SAVED; i < STEPS; i++) {
+			double loss = must_step(&r).loss;
+			if (precision[p][0] == precision[p][1])
+				assert_true(loss == want[i]);
+			else
+				assert_true(loss != want[i] && fabs(loss - want[i]) < 0.02 * want[i]);
+		}
+		rig_close(&r);
+	}
+}
+
 static void moves_nothing(const char *corpus, const char *val)
 {
 	double want[6], loss, s = 0;
@@ -743,6 +781,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_learns),
 		cmocka_unit_test(test_resume_gives_the_same_bits),
+		cmocka_unit_test(test_resume_in_another_precision),
 		cmocka_unit_test(test_conditions_are_hidden_now_and_then),
 		cmocka_unit_test(test_hidden_conditions_resume),
 		cmocka_unit_test(test_measuring_and_validating_move_nothing),

@@ -157,6 +157,18 @@ class Train(unittest.TestCase):
         self.assertIn("this training is finished: 4 of 4 steps", r.stdout)
         self.assertEqual(tree(self.done), before)
 
+    def test_precision(self):
+        out = self.path("bf16")
+        r = netssm("train", *self.args(), "--out", out, "--precision", "bf16", "--threads", "1")
+        self.assertEqual((r.returncode, "note:" in r.stderr), (0, False), r.stderr)
+        self.assertIn(", bf16, 1 thread", r.stdout)
+        with open(os.path.join(out, "last", "training.json"), encoding="utf-8") as f:
+            self.assertEqual(json.load(f)["precision"], "bf16")
+        r = netssm("train", *self.args(), "--out", out, "--precision", "fp32", "--resume")
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("so far in precision bf16, from here on in fp32: losses will differ (--precision bf16 keeps them)", r.stderr)
+        self.refused("--precision: expected one of auto.fp32.bf16, found .fp16.", *self.args(), "--out", out, "--precision", "fp16", code=2)
+
     def test_damaged_checkpoints(self):
         names = ["training.json", "model.safetensors", "optimizer.safetensors"]
         for name in names:

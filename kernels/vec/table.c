@@ -7,6 +7,7 @@
 #define TABLE(level)  TABLE_(level)
 
 const struct nssm_kernels TABLE(NSSM_LEVEL) = {.name = TEXT(NSSM_LEVEL),
+        .bf16_pays = NSSM_BF16_PAYS,
 #define X(op) .op = VEC(op),
         NSSM_KERNEL_OPS(X)
 #undef X
