@@ -258,7 +258,7 @@ void VEC(gemm_in_place)(float *C, size_t ldc, const float *A, size_t a_row, size
 		for (int k = 0; k < kc && n_whole < N; k++)
 			store(edge + k * VL, load_n(B + (size_t)(k0 + k) * ldb + n_whole, N - n_whole));
 		for (int i = 0; i < M; i += rows) {
-			int m = min(rows, M - i), n = part == VEC_COLS_UP_TO_ROW ? min(N, i + m) : N;
+			int m = min(rows, M - i), n = part == VEC_COLS_UP_TO_ROW ? min(N, round_up(i + m, VL)) : N;
 			int k_from = part == VEC_K_FROM_ROW && i > k0 ? min(i - k0, kc) : 0;
 			int k_to = part == VEC_K_UP_TO_ROW ? min(i + m - k0, kc) : kc;
 			struct tile t = {.ldc = ldc,
@@ -268,9 +268,10 @@ void VEC(gemm_in_place)(float *C, size_t ldc, const float *A, size_t a_row, size
 			        .K = k_to > k_from ? k_to - k_from : 0,
 			        .add = accumulate || k0};
 			t.A = A + (size_t)i * a_row + (size_t)(k0 + k_from) * a_col;
-			for (int j = 0; j < n; j += j < n_whole ? min(NR, n_whole - j) : VL) {
-				bool whole = j < n_whole;
-				t.n_cols = whole ? min(NR, n_whole - j) : N - j;
+			int whole_to = min(n, n_whole);
+			for (int j = 0; j < n; j += j < whole_to ? min(NR, whole_to - j) : VL) {
+				bool whole = j < whole_to;
+				t.n_cols = whole ? min(NR, whole_to - j) : N - j;
 				t.ldb = whole ? ldb : VL;
 				t.B = whole ? B + (size_t)(k0 + k_from) * ldb + j : edge + k_from * VL;
 				t.C = C + (size_t)i * ldc + j;

@@ -9,14 +9,6 @@ static int round_up(int n)
 	return (n + VL - 1) / VL * VL;
 }
 
-INLINE vi lane_index(int first)
-{
-	vi v;
-	for (int l = 0; l < VL; l++)
-		v[l] = first + l;
-	return v;
-}
-
 void VEC(ssd_dt)(float *dt, float *s, const float *raw, size_t ldraw, const float *dt_bias,
         const float *A_log, int Q, int H)
 {
@@ -51,12 +43,20 @@ void VEC(softplus_bwd)(float *draw, size_t lddraw, float *dbias, const float *dd
 
 /* --- one head, one chunk -------------------------------------------------------------------------------------- */
 
-/* What both directions need of a head's dt and s, as contiguous rows padded with zeros. */
+enum { BLOCKS_MAX = NSSM_CHUNK_MAX / NSSM_VL };
+
+/* What both directions need of a head's dt and s, as contiguous rows padded with zeros.
+ * L_ij = e^{s_i−s_j} is wanted for all j <= i: Q²/2 exponentials. Columns are taken VL at a time; with m the last of a
+ * block's, a row i behind the block has L_ij = e^{s_i−s_m}·e^{s_m−s_j}: both exponents are <= 0 (s falls), so neither
+ * factor overflows, and where their product underflows L does. That leaves exponentials for Q·VL elements on the
+ * diagonal and Q²/(2·VL) factors: 74 vectors of them instead of 160 for Q 64, 376 instead of 2176 for Q 256. */
 struct decay {
 	_Alignas(64) float dt[NSSM_CHUNK_MAX], s[NSSM_CHUNK_MAX];
 	_Alignas(64) float in[NSSM_CHUNK_MAX];  /* e^{s_i}: from the state before the chunk to row i */
 	_Alignas(64) float out[NSSM_CHUNK_MAX]; /* e^{s_Q−s_j}: from row j to the state after the chunk */
-	float whole;                            /* e^{s_Q} */
+	_Alignas(64) float to_end[NSSM_CHUNK_MAX];              /* e^{s_m−s_j}·dt_j, m the last of j's block */
+	_Alignas(64) float from_end[BLOCKS_MAX][NSSM_CHUNK_MAX]; /* [block][i] e^{s_i−s_m}, i behind the block */
+	float whole;                                            /* e^{s_Q} */
 };
 
 _Static_assert(NSSM_CHUNK_MAX % NSSM_VL == 0, "whole vectors");
@@ -74,6 +74,10 @@ static void decay_of(struct decay *d, const float *dt, const float *s, size_t ld
 		vf v = load(d->s + i);
 		store(d->in + i, vexp(v));
 		store(d->out + i, vexp(s_Q - v));
+		float s_m = d->s[i + VL <= Q ? i + VL - 1 : Q - 1];
+		store(d->to_end + i, vexp(s_m - v) * load(d->dt + i));
+		for (int k = i + VL; k < padded; k += VL)
+			store(d->from_end[i / VL] + k, vexp(load(d->s + k) - s_m));
 	}
 	d->whole = d->in[Q - 1];
 }
@@ -87,6 +91,22 @@ static void scale_rows(float *dst, const float *src, size_t lds, const float *f,
 			store_n(dst + (size_t)i * N + n, load_n(src + (size_t)i * lds + n, N - n) * factor,
 			        N - n);
 	}
+}
+
+/* L_ij·dt_j of row i, columns j .. j+VL−1, 0 above the diagonal. */
+INLINE vf decay_row(const struct decay *d, int i, int j)
+{
+	if (j + VL <= i)
+		return d->from_end[j / VL][i] * load(d->to_end + j);
+	return pick(lane_numbers() <= i - j, vexp(d->s[i] - load(d->s + j)) * load(d->dt + j), splat(0));
+}
+
+/* Columns of a row of M that products read: up to its own, in whole blocks, and zeros where the rows of one tile need
+ * more. */
+static void zeros(float *m, int from, int to)
+{
+	for (int j = from; j < to; j += VL)
+		store(m + j, splat(0));
 }
 
 static void scale(float *S, float factor, size_t n)
@@ -115,14 +135,10 @@ void VEC(ssd_chunk)(float *y, size_t ldy, float *S, const float *x, size_t ldx, 
 	for (int i = 0; i < Q; i++) {
 		float *m = M + (size_t)i * ldm;
 		int j = 0;
-		for (; j <= i; j += VL) {
-			vf L = vexp(d.s[i] - load(d.s + j));
-			vf v = load_n(CB + (size_t)i * Q + j, Q - j) * L * load(d.dt + j);
-			store(m + j, pick(lane_index(j) <= i, v, splat(0)));
-		}
+		for (; j <= i; j += VL)
+			store(m + j, load_n(CB + (size_t)i * Q + j, Q - j) * decay_row(&d, i, j));
 		m[i] += Dskip;
-		for (; j < ldm; j += VL)
-			store(m + j, splat(0));
+		zeros(m, j, ldm);
 	}
 	VEC(gemm_in_place)(y, ldy, M, (size_t)ldm, 1, x, ldx, false, Q, P, Q, VEC_K_UP_TO_ROW);
 	scale_rows(rows, Cm, ldc, d.in, NULL, Q, N);
@@ -133,33 +149,30 @@ void VEC(ssd_chunk)(float *y, size_t ldy, float *S, const float *x, size_t ldx, 
 	VEC(gemm_in_place)(S, (size_t)P, rows, 1, (size_t)N, x, ldx, true, N, P, Q, VEC_ALL);
 }
 
-/* M + Dskip·I from dM, adding what goes to dCB, and what runs through the exponents and dt inside the chunk:
- * ds_i = Σ_{j<i} W_ij − Σ_{k>i} W_ki (the diagonal of W cancels), ddt_j = Σ_i dM_ij·G_ij·L_ij. */
-static void inside_chunk(float *M, float *dCB, float *ds, float *ddt, const float *dM, int ldm,
-        const float *CB, const struct decay *d, float Dskip, int Q)
+/* M + Dskip·I from dM, adding what goes to dCB, and, below the diagonal (where it cancels), the sums of W over rows and
+ * columns. */
+static void inside_chunk(float *M, float *dCB, float *row_sum, float *column_sum, const float *dM, int ldm, const float *CB,
+        const struct decay *d, float Dskip, int Q)
 {
 	for (int i = 0; i < Q; i++) {
 		float *m = M + (size_t)i * ldm;
-		vf row_sum = {0};
+		vf sum = {0};
 		int j = 0;
 		for (; j <= i; j += VL) {
-			vi below = lane_index(j) < i, wanted = lane_index(j) <= i;
 			size_t at = (size_t)i * Q + j;
 			int n = Q - j;
-			vf L = pick(wanted, vexp(d->s[i] - load(d->s + j)), splat(0));
-			vf g = pick(wanted, load(dM + (size_t)i * ldm + j), splat(0));
-			vf Ldt = L * load(d->dt + j), G = load_n(CB + at, n);
-			vf v = pick(wanted, G * Ldt, splat(0)), W = pick(below, g * v, splat(0));
+			vf Ldt = decay_row(d, i, j), v = load_n(CB + at, n) * Ldt;
+			/* dM above the diagonal is not all made: what lies there may be a NaN. */
+			vf g = pick(lane_numbers() <= i - j, load(dM + (size_t)i * ldm + j), splat(0));
+			vf W = pick(lane_numbers() < i - j, g * v, splat(0));
 			store_n(dCB + at, load_n(dCB + at, n) + g * Ldt, n);
 			store(m + j, v);
-			row_sum += W;
-			store(ds + j, load(ds + j) - W);
-			store(ddt + j, load(ddt + j) + pick(wanted, g * G * L, splat(0)));
+			sum += W;
+			store(column_sum + j, load(column_sum + j) + W);
 		}
-		ds[i] += hsum(row_sum);
+		row_sum[i] = hsum(sum);
 		m[i] += Dskip;
-		for (; j < ldm; j += VL)
-			store(m + j, splat(0));
+		zeros(m, j, ldm);
 	}
 }
 
@@ -191,6 +204,8 @@ static float dot_of(const float *a, const float *b, size_t n)
 	return hsum(sum);
 }
 
+/* W_ij = dM_ij·M_ij has dt_j as a factor, so the direct part of ddt_j is column j's sum over dt_j, and the diagonal. dt_j
+ * 0 (its raw value below −100) has none from there: softplus is flat. */
 void VEC(ssd_chunk_bwd)(float *dx, size_t lddx, float *dBm, float *dCm, size_t lddbc, float *dCB, float *ddt,
         size_t lddt, float *dA, float *dDskip, float *dS, const float *dy, size_t lddy, const float *S_in,
         const float *x, size_t ldx, const float *Bm, size_t ldb, const float *Cm, size_t ldc, const float *CB,
@@ -200,20 +215,16 @@ void VEC(ssd_chunk_bwd)(float *dx, size_t lddx, float *dBm, float *dCm, size_t l
 	int ldm = round_up(Q), ldn = round_up(N);
 	float *M = scratch, *dM = M + (size_t)Q * ldm, *xt = dM + (size_t)Q * ldm, *St = xt + (size_t)P * ldm;
 	float *prod = St + (size_t)P * ldn, *rows = prod + (size_t)Q * ldn;
-	_Alignas(64) float ds[NSSM_CHUNK_MAX] = {0}, direct[NSSM_CHUNK_MAX] = {0}, dot[NSSM_CHUNK_MAX];
+	_Alignas(64) float ds[NSSM_CHUNK_MAX], columns[NSSM_CHUNK_MAX] = {0}, direct[NSSM_CHUNK_MAX], dot[NSSM_CHUNK_MAX];
 	struct decay d;
 	decay_of(&d, dt, s, lds, Q);
 
-	/* inside the chunk; the diagonal of dM is dy_i·x_i */
+	/* inside the chunk */
 	VEC(transpose)(xt, (size_t)ldm, x, ldx, Q, P, ldm);
 	VEC(gemm_in_place)
 	(dM, (size_t)ldm, dy, lddy, 1, xt, (size_t)ldm, false, Q, ldm, P, VEC_COLS_UP_TO_ROW);
-	inside_chunk(M, dCB, ds, direct, dM, ldm, CB, &d, Dskip, Q);
+	inside_chunk(M, dCB, ds, columns, dM, ldm, CB, &d, Dskip, Q);
 	VEC(gemm_in_place)(dx, lddx, M, 1, (size_t)ldm, dy, lddy, false, Q, P, Q, VEC_K_FROM_ROW);
-	double skip = 0;
-	for (int i = 0; i < Q; i++)
-		skip += dM[(size_t)i * ldm + i];
-	*dDskip += (float)skip;
 
 	/* from the state before */
 	VEC(transpose)(St, (size_t)ldn, S_in, (size_t)P, N, P, ldn);
@@ -226,13 +237,15 @@ void VEC(ssd_chunk_bwd)(float *dx, size_t lddx, float *dBm, float *dCm, size_t l
 	VEC(transpose)(St, (size_t)ldn, dS, (size_t)P, N, P, ldn);
 	VEC(gemm_in_place)(prod, (size_t)ldn, x, ldx, 1, St, (size_t)ldn, false, Q, ldn, P, VEC_ALL);
 	add_rows(dBm, lddbc, dot, prod, (size_t)ldn, Bm, ldb, d.out, d.dt, Q, N);
-	double total = (double)d.whole * dot_of(dS, S_in, (size_t)N * P);
+	double total = (double)d.whole * dot_of(dS, S_in, (size_t)N * P), skip = 0;
 	for (int j = 0; j < Q; j++) {
-		float u = d.out[j] * dot[j];
-		direct[j] += u;
-		ds[j] -= u * d.dt[j];
+		float u = d.out[j] * dot[j], dM_jj = dM[(size_t)j * ldm + j];
 		total += u * d.dt[j];
+		skip += dM_jj;
+		ds[j] -= columns[j] + u * d.dt[j];
+		direct[j] = (d.dt[j] > 0 ? columns[j] / d.dt[j] : 0) + dM_jj * CB[(size_t)j * Q + j] + u;
 	}
+	*dDskip += (float)skip;
 	scale_rows(rows, Bm, ldb, d.out, d.dt, Q, N);
 	VEC(gemm_in_place)(dx, lddx, rows, (size_t)N, 1, dS, (size_t)P, true, Q, P, N, VEC_ALL);
 	scale(dS, d.whole, (size_t)N * P);

@@ -95,37 +95,55 @@ INLINE vf vmax(vf a, vf b)
 	return pick(a > b, a, b);
 }
 
+/* Permutations of two vectors, each one instruction: words or pairs of words of both in turn, from the low or the high
+ * half of each 128 bits; and every second 128 bits, from the first or the second on. ROTATE: by half a vector. */
+#if NSSM_VL == 4
+#define WORDS_LOW   0, 4, 1, 5
+#define WORDS_HIGH  2, 6, 3, 7
+#define PAIRS_LOW   0, 1, 4, 5
+#define PAIRS_HIGH  2, 3, 6, 7
+#elif NSSM_VL == 8
+#define WORDS_LOW   0, 8, 1, 9, 4, 12, 5, 13
+#define WORDS_HIGH  2, 10, 3, 11, 6, 14, 7, 15
+#define PAIRS_LOW   0, 1, 8, 9, 4, 5, 12, 13
+#define PAIRS_HIGH  2, 3, 10, 11, 6, 7, 14, 15
+#define LANES_EVEN  0, 1, 2, 3, 8, 9, 10, 11
+#define LANES_ODD   4, 5, 6, 7, 12, 13, 14, 15
+#elif NSSM_VL == 16
+#define WORDS_LOW   0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29
+#define WORDS_HIGH  2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31
+#define PAIRS_LOW   0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29
+#define PAIRS_HIGH  2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31
+#define LANES_EVEN  0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27
+#define LANES_ODD   4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31
+#endif
+
 /* Halves are added until one lane is left: the same tree everywhere. */
+#define SWAPPED(v, half) __builtin_shuffle(v, lane_numbers() ^ (half))
+
+INLINE vi lane_numbers(void)
+{
+	vi v;
+	for (int l = 0; l < VL; l++)
+		v[l] = l;
+	return v;
+}
+
 INLINE float hsum(vf v)
 {
-	float e[NSSM_VL];
-	memcpy(e, &v, sizeof e);
+	UNROLL
 	for (int half = VL / 2; half; half /= 2)
-		for (int i = 0; i < half; i++)
-			e[i] += e[i + half];
-	return e[0];
+		v += SWAPPED(v, half);
+	return v[0];
 }
 
 INLINE float hmax(vf v)
 {
-	float e[NSSM_VL];
-	memcpy(e, &v, sizeof e);
+	UNROLL
 	for (int half = VL / 2; half; half /= 2)
-		for (int i = 0; i < half; i++)
-			e[i] = e[i] > e[i + half] ? e[i] : e[i + half];
-	return e[0];
+		v = vmax(v, SWAPPED(v, half));
+	return v[0];
 }
-
-#if NSSM_VL == 4
-#define INTERLEAVE_LOW  0, 4, 1, 5
-#define INTERLEAVE_HIGH 2, 6, 3, 7
-#elif NSSM_VL == 8
-#define INTERLEAVE_LOW  0, 8, 1, 9, 2, 10, 3, 11
-#define INTERLEAVE_HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#elif NSSM_VL == 16
-#define INTERLEAVE_LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define INTERLEAVE_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#endif
 
 #if NSSM_VL == 4
 #define EVEN 0, 2, 4, 6
@@ -149,21 +167,36 @@ INLINE void transpose_fours(vf r[4])
 	r[3] = __builtin_shufflevector(odd_low, odd_high, ODD);
 }
 
-/* Transposes a VL x VL block: log2(VL) perfect shuffles of the rows. */
+/* Transposes a VL x VL block: 4 x 4 words inside every 128 bits, then the 128-bit lanes among each other. */
 INLINE void transpose_block(vf r[NSSM_VL])
 {
 	UNROLL
-	for (int round = 1; round < VL; round *= 2) {
-		vf t[NSSM_VL];
-		UNROLL
-		for (int i = 0; i < VL / 2; i++) {
-			t[2 * i] = __builtin_shufflevector(r[i], r[i + VL / 2], INTERLEAVE_LOW);
-			t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + VL / 2], INTERLEAVE_HIGH);
-		}
-		UNROLL
-		for (int i = 0; i < VL; i++)
-			r[i] = t[i];
+	for (int i = 0; i < VL; i += 4) {
+		vf a = __builtin_shufflevector(r[i], r[i + 1], WORDS_LOW), b = __builtin_shufflevector(r[i], r[i + 1], WORDS_HIGH);
+		vf c = __builtin_shufflevector(r[i + 2], r[i + 3], WORDS_LOW), d = __builtin_shufflevector(r[i + 2], r[i + 3], WORDS_HIGH);
+		r[i] = __builtin_shufflevector(a, c, PAIRS_LOW);
+		r[i + 1] = __builtin_shufflevector(a, c, PAIRS_HIGH);
+		r[i + 2] = __builtin_shufflevector(b, d, PAIRS_LOW);
+		r[i + 3] = __builtin_shufflevector(b, d, PAIRS_HIGH);
 	}
+#if NSSM_VL == 8
+	UNROLL
+	for (int k = 0; k < 4; k++) {
+		vf a = r[k], b = r[k + 4];
+		r[k] = __builtin_shufflevector(a, b, LANES_EVEN);
+		r[k + 4] = __builtin_shufflevector(a, b, LANES_ODD);
+	}
+#elif NSSM_VL == 16
+	UNROLL
+	for (int k = 0; k < 4; k++) {
+		vf a = __builtin_shufflevector(r[k], r[k + 4], LANES_EVEN), b = __builtin_shufflevector(r[k], r[k + 4], LANES_ODD);
+		vf c = __builtin_shufflevector(r[k + 8], r[k + 12], LANES_EVEN), d = __builtin_shufflevector(r[k + 8], r[k + 12], LANES_ODD);
+		r[k] = __builtin_shufflevector(a, c, LANES_EVEN);
+		r[k + 8] = __builtin_shufflevector(a, c, LANES_ODD);
+		r[k + 4] = __builtin_shufflevector(b, d, LANES_EVEN);
+		r[k + 12] = __builtin_shufflevector(b, d, LANES_ODD);
+	}
+#endif
 }
 
 /* --- products used inside other operations -------------------------------------------------------------------- */
