@@ -12,6 +12,10 @@
 
 #include "kernels/vec/vec.h"
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 enum {
 	/* avx512: 8 x 3 accumulators, 3 of B and one of A are 28 of 32 registers. Every level: B's row costs NV loads
 	 * for MR·NV multiplications. */
@@ -49,10 +53,21 @@ INLINE vi bf16_round(vf x)
 	return (vi)pick(x == x, (vf)(bits + 0x7fff + odd), (vf)(bits | 0x400000));
 }
 
+#ifdef __AVX512BF16__
+/* Two instructions: both are rounded into one vector, low half and high half; then a word of each in turn. */
+INLINE vi bf16_pair(vf even, vf odd)
+{
+	const __m512i in_turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
+	        19, 3, 18, 2, 17, 1, 16, 0);
+	__m512i halves = (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+	return (vi)_mm512_permutexvar_epi16(in_turn, halves);
+}
+#else
 INLINE vi bf16_pair(vf even, vf odd)
 {
 	return ((bf16_round(even) >> 16) & 0xffff) | (bf16_round(odd) & (int32_t)0xffff0000u);
 }
+#endif
 
 typedef int32_t vi_any __attribute__((vector_size(4 * NSSM_VL), aligned(4), may_alias));
 

@@ -1,7 +1,5 @@
 /* For CPUs with AVX512_BF16: a lane of a vector multiplies a pair of bfloat16 with a pair and adds both products to
  * an fp32 sum. It takes subnormal operands for 0. A strip holds pairs, as B does. */
-#include <immintrin.h>
-
 #include "kernels/vec/bf16.h"
 
 enum {
