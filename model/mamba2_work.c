@@ -5,7 +5,11 @@
 
 #include "model/mamba2_work.h"
 
-#define SEG_ROWS 2048
+/* Rows of a segment. A backward pass packs operands and adds gradients once a segment: more rows, fewer times. A forward
+ * pass alone uses one layer's memory again for the next, 4 (E + D) floats and more a row: 512 rows of D 256 are 6 MB, which
+ * the third-level cache holds and 2048 would not. */
+#define SEG_ROWS_TRAINING 2048
+#define SEG_ROWS_FORWARD  512
 
 static size_t zmax(size_t a, size_t b)
 {
@@ -96,7 +100,8 @@ static void plan(struct nssm_mamba2_work *w, const struct nssm_mamba2 *m, int B,
 {
 	const struct nssm_mamba2_cfg *c = &m->cfg;
 	*w = (struct nssm_mamba2_work){.m = m, .B = B, .T = T, .training = training, .n_members = n_members};
-	int per_lane = SEG_ROWS / B / c->Q * c->Q;
+	int per_lane = (training ? SEG_ROWS_TRAINING : SEG_ROWS_FORWARD) / B / c->Q * c->Q;
+	w->block_rows = training ? BLOCK_ROWS : BLOCK_ROWS / 2;
 	w->S = per_lane < c->Q ? c->Q : per_lane;
 	if (w->S > T)
 		w->S = T;

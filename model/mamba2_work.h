@@ -1,6 +1,6 @@
 /* mamba2_work — the work area of whole sequences, shared by mamba2_work.c (memory, cutting), mamba2_fwd.c and mamba2_bwd.c.
  *
- * A batch is cut along time into segments of S tokens a lane (about 2,048 rows); a segment passes through all layers
+ * A batch is cut along time into segments of S tokens a lane (about 2,048 rows, 512 if there is no backward pass); a segment passes through all layers
  * before the next one starts, and S, the scan state, and the last K−1 rows before the convolution are handed on.
  * A segment's lanes are cut into chunks of at most Q tokens that never cross a session's border.
  * Training keeps each layer's input (T·D·L floats) and, while keep_bytes allow it, what the layer computed; beyond
@@ -12,7 +12,7 @@
 
 #include "model/mamba2_impl.h"
 
-#define BLOCK_ROWS 128 /* rows of one row task */
+#define BLOCK_ROWS 128 /* rows of one row task; half of it in a forward pass, whose segments are shorter */
 #define HEAD_GROUP 4   /* heads whose dB, dC are summed by one task of the scan's backward */
 
 struct chunk {
@@ -44,7 +44,7 @@ struct act {
 struct nssm_mamba2_work {
 	const struct nssm_mamba2 *m;
 	struct nssm_team *team;
-	int B, T, S, n_seg;
+	int B, T, S, n_seg, block_rows;
 	bool training, keep;
 	size_t ldz, SP /* floats of one layer's scan state */, tail /* floats of one layer's convolution tail */;
 	int max_rows, max_chunks, n_groups, n_members;
@@ -136,13 +136,13 @@ struct rows {
 
 static inline struct rows block_rows(const struct nssm_mamba2_work *w, int task)
 {
-	int at = task * BLOCK_ROWS, left = w->seg[w->si].rows - at;
-	return (struct rows){.at = (size_t)at, .n = left < BLOCK_ROWS ? left : BLOCK_ROWS};
+	int at = task * w->block_rows, left = w->seg[w->si].rows - at;
+	return (struct rows){.at = (size_t)at, .n = left < w->block_rows ? left : w->block_rows};
 }
 
 static inline int n_blocks(const struct nssm_mamba2_work *w)
 {
-	return (w->seg[w->si].rows + BLOCK_ROWS - 1) / BLOCK_ROWS;
+	return (w->seg[w->si].rows + w->block_rows - 1) / w->block_rows;
 }
 
 static inline float *r_at(const struct nssm_mamba2_work *w, int si, int l)
