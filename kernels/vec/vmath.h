@@ -10,11 +10,9 @@
 #define LN2_HIGH 0.693359375f /* few bits: n·LN2_HIGH is exact */
 #define LN2_LOW  -2.12194440e-4f
 
-INLINE vf vexp(vf x)
+/* e^x = p·2^n; returns p. */
+INLINE vf vexp_parts(vf x, vi *n_out)
 {
-	/* Beyond these the result is 0 or infinity anyway; the comparison lets a NaN through. */
-	x = pick(x < splat(-104.0f), splat(-104.0f), x);
-	x = pick(x > splat(89.0f), splat(89.0f), x);
 	/* n = round(x/ln 2): adding 1.5·2^23 leaves the integer in the low bits of the sum. */
 	const vf magic = splat(12582912.0f);
 	vf t = x * 1.44269504088896341f + magic, n = t - magic;
@@ -26,15 +24,30 @@ INLINE vf vexp(vf x)
 	p = p * r + 4.1665795894e-2f;
 	p = p * r + 1.6666665459e-1f;
 	p = p * r + 5.0000001201e-1f;
-	p = p * (r * r) + r + 1.0f;
+	*n_out = ni;
+	return p * (r * r) + r + 1.0f;
+}
+
+INLINE vf vexp(vf x)
+{
+	/* Beyond these the result is 0 or infinity anyway; the comparison lets a NaN through. */
+	x = pick(x < splat(-104.0f), splat(-104.0f), x);
+	x = pick(x > splat(89.0f), splat(89.0f), x);
+	vi ni;
+	vf p = vexp_parts(x, &ni);
 	/* 2^n in two factors: n runs from -150 to 128, an exponent field only from -126 to 127. */
 	vi half = ni >> 1;
 	return p * (vf)((half + 127) << 23) * (vf)((ni - half + 127) << 23);
 }
 
+/* Below −87 it is e^{-87}, 1.6e-38: what it multiplies is as good as 0 either way, and 2^n needs one factor only. */
 INLINE vf vsigmoid(vf x)
 {
-	return 1.0f / (1.0f + vexp(-x));
+	vf y = pick(x < splat(-87.0f), splat(87.0f), -x);
+	y = pick(y < splat(-87.0f), splat(-87.0f), y);
+	vi ni;
+	vf p = vexp_parts(y, &ni);
+	return 1.0f / (1.0f + p * (vf)((ni + 127) << 23));
 }
 
 /* d/du of u·σ(u), given σ(u). */
