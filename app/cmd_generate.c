@@ -1,6 +1,7 @@
 /* netssm generate: which model, which labels, which prompt; the rest is play's. */
 #include <inttypes.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,33 @@ static int load_weights(struct run *r, struct nssm_err *err)
 	if (rc == 0)
 		nssm_mamba2_pack(r->model, NULL);
 	return rc;
+}
+
+struct load {
+	struct run *run;
+	int rc;
+	struct nssm_err err;
+};
+
+static void *load_thread(void *ctx)
+{
+	struct load *l = ctx;
+	l->rc = load_weights(l->run, &l->err);
+	return NULL;
+}
+
+/* DPDK's start sleeps most of its time; the weights are read and packed meanwhile. */
+static int load_beside_ports(struct run *r, struct nssm_err *err)
+{
+	struct load l = {.run = r};
+	pthread_t thread;
+	if (r->play.cfg.live.dev[0] == NULL || pthread_create(&thread, NULL, load_thread, &l) != 0)
+		return load_weights(r, err);
+	int rc = nssm_pipeline_prepare(&r->play.cfg, err);
+	pthread_join(thread, NULL);
+	if (rc == 0 && l.rc != 0 && err != NULL)
+		*err = l.err;
+	return rc != 0 ? rc : l.rc;
 }
 
 /* The first packets of a capture that the codec takes, as tokens without label and end. */
@@ -364,7 +392,8 @@ static int generate(struct run *r, struct nssm_err *err)
 	generator_options(r);
 	if ((rc = nssm_opt_fill(&r->play.cfg.fill, r->conf, NSSM_K_PAYLOAD, &r->card.codec, &r->card.secure, r->dir, err)))
 		return rc;
-	if ((rc = choose_labels(r, err)) || (rc = choose_conditions(r, err)) || (rc = load_prompt(r, err)) || (rc = load_weights(r, err)))
+	if ((rc = choose_labels(r, err)) || (rc = choose_conditions(r, err)) || (rc = load_prompt(r, err)) ||
+	        (rc = load_beside_ports(r, err)))
 		return rc;
 	hand_over(r);
 	if (r->gen.n_prompt > 0)

@@ -58,6 +58,15 @@ static int map_memory(struct nssm_arena *a, size_t bytes, bool lazy, struct nssm
 	return 0;
 }
 
+/* Whoever has a chunk may be writing to it, so pages are asked for and not written to. */
+bool nssm_arena_touch(const struct nssm_arena *a, size_t *at)
+{
+	size_t n = a->stats.chunks * NSSM_CHUNK_BYTES, from = *at < n ? *at : n, left = n - from;
+	left = left < HUGE_BYTES ? left : HUGE_BYTES;
+	*at = from + left;
+	return left > 0 && madvise(a->mem + from, left, MADV_POPULATE_WRITE) == 0;
+}
+
 static int open_spill(struct nssm_arena *a, const char *dir, struct nssm_err *err)
 {
 	char path[4096];

@@ -1,5 +1,6 @@
 /* arena — fixed-size chunks for the packets of sessions that are playing or kept. One arena an engine (one thread), so no lock.
- * Memory : `bytes` are mapped and, unless lazy, touched at open (first touch is 50 times slower than the second). With a spill folder, more
+ * Memory : `bytes` are mapped and, unless lazy, touched at open (first touch is 50 times slower than the second); or later, by
+ *          nssm_arena_touch. With a spill folder, more
  *          chunks come from an unlinked temporary file there (reserved with posix_fallocate before use, so a full disk is an
  *          error and no SIGBUS; mapped shared; nssm_arena_cold lets their pages go), up to spill_bytes.
  * Nothing is allocated from the heap after open but the spill's mappings.                                                   */
@@ -29,6 +30,9 @@ struct nssm_arena_stats {
 struct nssm_arena;
 int nssm_arena_open(struct nssm_arena **a, const struct nssm_arena_cfg *cfg, struct nssm_err *err);
 void nssm_arena_close(struct nssm_arena **a);
+/* Asks for the pages of the next 2 MB from *at on (begin with 0), the way chunks are given out, and moves it. By any thread while the
+ * arena is in use. False: nothing is left to ask for, or the kernel cannot be asked (before 5.14). */
+bool nssm_arena_touch(const struct nssm_arena *a, size_t *at);
 /* A chunk of NSSM_CHUNK_BYTES, aligned to them, or NULL: full (no spill folder), or the spill failed (err is written;
  * err->code stays 0 if it is only full). */
 void *nssm_arena_get(struct nssm_arena *a, struct nssm_err *err);

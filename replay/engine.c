@@ -82,8 +82,9 @@ int nssm_engine_open(struct nssm_engine **ep, const struct nssm_engine_cfg *cfg,
 		rc = nssm_tape_builder_open(&e->builder, e->arena, &tape, err);
 	if (rc == 0)
 		rc = nssm_wheel_open(&e->wheel, cfg->plays_max + 2, err);
+	const struct nssm_arena_cfg rows = {.bytes = cfg->arena.bytes, .lazy = cfg->arena.lazy};
 	if (rc == 0 && cfg->truth != NULL)
-		rc = nssm_rows_open(&e->rows, cfg->arena.bytes, cfg->arena.lazy, err);
+		rc = nssm_rows_open(&e->rows, &rows, err);
 	if (rc == 0)
 		rc = engine_plays_open(e, err);
 	if (rc == 0)
@@ -109,7 +110,7 @@ void nssm_engine_close(struct nssm_engine **ep)
 	engine_out_close(e);
 	engine_plan_close(e);
 	engine_plays_close(e);
-	for (uint32_t i = 0; e->stream != NULL && i <= e->stream_mask; i++)
+	for (uint32_t i = 0; e->n_streams > 0 && i <= e->stream_mask; i++)
 		if (e->stream[i].tape != NULL)
 			nssm_decode_close(&e->stream[i].decode);
 	for (uint32_t i = 0; i < e->n_decode; i++)
@@ -125,6 +126,11 @@ void nssm_engine_close(struct nssm_engine **ep)
 	free(e->credit_seen);
 	free(e);
 	*ep = NULL;
+}
+
+bool nssm_engine_touch(struct nssm_engine *e)
+{
+	return nssm_arena_touch(e->arena, &e->touched) || (e->rows != NULL && nssm_rows_touch(e->rows, &e->rows_touched));
 }
 
 /* --- the turn --- */
@@ -335,7 +341,7 @@ int nssm_engine_finish(struct nssm_engine *e, struct nssm_err *err)
 	discard_blocks(e);
 	uint64_t left = e->left + e->has_frame + engine_plan_stop(e);
 	/* Sessions that did not come to their end. Captures that are kept are not played while they are read. */
-	for (uint32_t i = 0; i <= e->stream_mask; i++) {
+	for (uint32_t i = 0; e->n_streams > 0 && i <= e->stream_mask; i++) {
 		const struct nssm_tape *t = e->stream[i].tape;
 		if (t == NULL)
 			continue;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pages.h"
 #include "replay/engine_priv.h"
 
 /* --- slots: which addresses a play has ---
@@ -86,9 +87,8 @@ static void slot_put(struct nssm_engine *e, uint64_t slot)
 int engine_plays_open(struct nssm_engine *e, struct nssm_err *err)
 {
 	uint32_t n = e->cfg.plays_max;
-	e->play = aligned_alloc(sizeof *e->play, n * sizeof *e->play);
-	if (e->play != NULL)
-		memset(e->play, 0, n * sizeof *e->play);
+	e->play_bytes = n * sizeof *e->play;
+	e->play = nssm_pages_open(&e->play_bytes);
 	e->play_rows = e->rows != NULL ? calloc(n, sizeof(struct nssm_row_seg *)) : NULL;
 	e->spare_play = malloc(n * sizeof *e->spare_play);
 	e->queue = malloc(n * sizeof *e->queue);
@@ -105,7 +105,7 @@ int engine_plays_open(struct nssm_engine *e, struct nssm_err *err)
 
 void engine_plays_close(struct nssm_engine *e)
 {
-	free(e->play);
+	nssm_pages_close(e->play, e->play_bytes);
 	free(e->play_rows);
 	free(e->spare_play);
 	free(e->queue);

@@ -100,7 +100,9 @@ struct nssm_engine {
 	bool over;               /* nothing more is taken from the wheel */
 	bool closing;            /* what is played is cut: nothing comes in its place */
 
+	size_t touched, rows_touched; /* bytes of arena and rows; control's */
 	struct play *play;       /* [plays_max] */
+	size_t play_bytes;       /* mapped */
 	uint32_t *spare_play, n_spare;
 	uint32_t n_alive;        /* of those that are not spare: begun */
 	uint32_t n_ready;        /* in the wheel with a record */

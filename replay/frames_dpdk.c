@@ -17,6 +17,7 @@
 
 struct nssm_frames {
 	struct rte_mempool *small, *large; /* large: NULL if frame_max is small */
+	_Atomic(struct rte_mempool *) more; /* small ones, too; NULL until nssm_frames_more */
 	uint32_t frame_max;
 };
 
@@ -61,6 +62,17 @@ fail:
 	return NSSM_ENOMEM;
 }
 
+int nssm_frames_more(struct nssm_frames *f, uint32_t n, struct nssm_err *err)
+{
+	assert(atomic_load(&f->more) == NULL);
+	struct rte_mempool *pool = new_pool(n, CACHE_SMALL, NSSM_FRAME_SMALL);
+	if (pool == NULL)
+		return nssm_err_set(err, NSSM_ENOMEM, "frames: DPDK has no memory for %u more of them, up to %u bytes each (%s)", n,
+		        NSSM_FRAME_SMALL, rte_strerror(rte_errno));
+	atomic_store(&f->more, pool);
+	return 0;
+}
+
 static void free_pool(struct rte_mempool *pool)
 {
 	if (pool != NULL && rte_mempool_full(pool))
@@ -73,6 +85,7 @@ void nssm_frames_close(struct nssm_frames **f)
 		return;
 	free_pool((*f)->small);
 	free_pool((*f)->large);
+	free_pool((*f)->more);
 	free(*f);
 	*f = NULL;
 }
@@ -88,6 +101,14 @@ static inline void hand_out(struct rte_mbuf *m, uint8_t **data, uint32_t len)
 	*data = rte_pktmbuf_mtod(m, uint8_t *);
 }
 
+static inline bool get_small(struct nssm_frames *f, void **m, uint32_t n)
+{
+	if (likely(rte_mempool_get_bulk(f->small, m, n) == 0))
+		return true;
+	struct rte_mempool *more = atomic_load_explicit(&f->more, memory_order_acquire);
+	return more != NULL && rte_mempool_get_bulk(more, m, n) == 0;
+}
+
 static bool get_mixed(struct nssm_frames *f, void **m, uint8_t **data, const uint32_t *len, uint32_t n)
 {
 	void *small[NSSM_BURST], *large[NSSM_BURST];
@@ -98,7 +119,7 @@ static bool get_mixed(struct nssm_frames *f, void **m, uint8_t **data, const uin
 	}
 	if (rte_mempool_get_bulk(f->large, large, n_large) != 0)
 		return false;
-	if (n > n_large && rte_mempool_get_bulk(f->small, small, n - n_large) != 0) {
+	if (n > n_large && !get_small(f, small, n - n_large)) {
 		rte_mempool_put_bulk(f->large, large, n_large);
 		return false;
 	}
@@ -120,7 +141,7 @@ bool nssm_frames_get(struct nssm_frames *f, void **m, uint8_t **data, const uint
 		return get_mixed(f, m, data, len, n);
 	if (n == 0)
 		return true;
-	if (rte_mempool_get_bulk(f->small, m, n) != 0)
+	if (!get_small(f, m, n))
 		return false;
 	for (uint32_t i = 0; i < n; i++)
 		hand_out(m[i], &data[i], len[i]);

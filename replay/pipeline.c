@@ -16,10 +16,12 @@
 #define LINK_WAIT_S    10u /* negotiating 10GBASE-T takes a card up to 5 */
 #define NAP_CONTROL_NS 10000000u
 #define NAP_VIRTUAL_NS 2000000u
+#define COMPLETE_AFTER_NS 1000000000u
+#define COMPLETE_PIECES   4 /* of 2 MB, each time control wakes up: some ms */
 
 /* --- open --- */
 
-static int check(const struct nssm_pipeline_cfg *c, struct nssm_err *err)
+int pipeline_check(const struct nssm_pipeline_cfg *c, struct nssm_err *err)
 {
 	bool file = c->pcap_out != NULL || c->pcapng_out != NULL || c->out_dir != NULL;
 	if (!file && c->fifo == NULL && c->n_pcap_over_ip == 0 && c->live.dev[0] == NULL && c->truth == NULL)
@@ -76,7 +78,7 @@ int nssm_pipeline_open(struct nssm_pipeline **pp, const struct nssm_pipeline_cfg
 {
 	*pp = NULL;
 	assert((cfg->card != NULL) != (cfg->reader != NULL));
-	int rc = check(cfg, err);
+	int rc = pipeline_check(cfg, err);
 	if (rc != 0)
 		return rc;
 	struct nssm_pipeline *p = calloc(1, sizeof *p);
@@ -84,7 +86,7 @@ int nssm_pipeline_open(struct nssm_pipeline **pp, const struct nssm_pipeline_cfg
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for a pipeline");
 	*pp = p;
 	p->cfg = *cfg;
-	p->n_ports = (cfg->live.dev[0] != NULL) + (cfg->live.dev[1] != NULL);
+	p->n_ports = pipeline_n_ports(&cfg->live);
 	p->spins = p->n_ports > 0;
 	p->live = p->n_ports > 0 || cfg->fifo != NULL || cfg->n_pcap_over_ip > 0;
 	p->n_engines = p->live && cfg->n_engines > 1 ? cfg->n_engines : 1;
@@ -288,6 +290,32 @@ static int missing_gateway(struct nssm_pipeline *p, struct nssm_err *err)
 	return 0;
 }
 
+static bool has_sent(const struct nssm_pipeline *p)
+{
+	uint64_t sent = 0;
+	for (uint32_t e = 0; e < p->n_engines; e++)
+		sent += __atomic_load_n(&nssm_engine_counters(p->out[e].engine)->sent, __ATOMIC_RELAXED);
+	return sent > 0;
+}
+
+/* What was left out at open so that a model's first packet leaves early comes when that is out, or does not come soon: frames, then the
+ * engines' memory, piece by piece. A model fills neither as fast. */
+static int complete(struct nssm_pipeline *p, uint64_t since_ns, struct nssm_err *err)
+{
+	int rc = 0;
+	if (!p->live || p->cfg.card == NULL || p->complete || !(has_sent(p) || since_ns > COMPLETE_AFTER_NS))
+		return 0;
+	for (uint32_t e = 0; rc == 0 && p->n_ports > 0 && !p->has_more_frames && e < p->n_engines; e++)
+		rc = nssm_frames_more(p->frames[e], POOL_FRAMES - POOL_FIRST, err);
+	p->has_more_frames = true;
+	p->complete = true;
+	for (uint32_t e = 0; e < p->n_engines; e++)
+		for (int i = 0; i < COMPLETE_PIECES; i++)
+			if (nssm_engine_touch(p->out[e].engine))
+				p->complete = false;
+	return rc;
+}
+
 static int watch(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx, struct nssm_err *err)
 {
 	uint64_t next = 0, began = nssm_now_ns();
@@ -295,6 +323,8 @@ static int watch(struct nssm_pipeline *p, void (*tick)(void *ctx), void *ctx, st
 	while (atomic_load(&p->n_over) < p->n_engines) {
 		uint64_t now = nssm_now_ns();
 		follow_net(p, now - began);
+		if (rc == 0 && (rc = complete(p, now - began, err)) != 0)
+			nssm_pipeline_stop(p, true);
 		if (rc == 0 && now - began > GATEWAY_WAIT_S * 1000000000ull && !atomic_load(&p->run.net_ready) &&
 			(rc = missing_gateway(p, err)) != 0)
 			nssm_pipeline_stop(p, true);

@@ -15,7 +15,6 @@
 #define PLAYS_MOST     (1u << 20)
 #define FLOWS_MAX      (1u << 18)
 #define OWN_MAX        (1u << 18)
-#define POOL_FRAMES    8191u
 #define ETH_LEN        14u
 #define VLAN_LEN       4u
 #define FRAME_LEN_MAX  9728u /* jumbo frames of all common devices */
@@ -162,26 +161,36 @@ static int open_neigh(struct nssm_pipeline *p, uint32_t i, struct nssm_err *err)
 	return nssm_neigh_open(&p->neigh[i], &n, err);
 }
 
-static int parse_devs(struct nssm_pipeline *p, struct nssm_err *err)
+uint32_t pipeline_n_ports(const struct nssm_live_cfg *l)
 {
-	for (uint32_t i = 0; i < p->n_ports; i++) {
-		int rc = nssm_dev_parse(&p->dev[i], p->cfg.live.dev[i], (int)i, err);
-		if (rc == 0 && !p->cfg.live.force)
-			rc = nssm_dev_guard(&p->dev[i], "/proc", getenv("SSH_CONNECTION"), err);
+	return (l->dev[0] != NULL) + (l->dev[1] != NULL);
+}
+
+static int start_ports(struct nssm_dev *dev, const struct nssm_live_cfg *l, struct nssm_err *err)
+{
+	uint32_t n = pipeline_n_ports(l);
+	for (uint32_t i = 0; i < n; i++) {
+		int rc = nssm_dev_parse(&dev[i], l->dev[i], (int)i, err);
+		if (rc == 0 && !l->force)
+			rc = nssm_dev_guard(&dev[i], "/proc", getenv("SSH_CONNECTION"), err);
 		if (rc != 0)
 			return rc;
 	}
-	return 0;
+	const struct nssm_eal_cfg eal = {.dev = dev, .n_dev = (int)n, .mem_mb = l->mem_mb, .extra = l->eal, .telemetry = true};
+	return nssm_eal_start(&eal, err);
+}
+
+int nssm_pipeline_prepare(const struct nssm_pipeline_cfg *cfg, struct nssm_err *err)
+{
+	struct nssm_dev dev[NSSM_PORTS_MAX];
+	int rc = pipeline_check(cfg, err);
+	return rc != 0 || cfg->live.dev[0] == NULL ? rc : start_ports(dev, &cfg->live, err);
 }
 
 int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err)
 {
 	const struct nssm_live_cfg *l = &p->cfg.live;
-	const struct nssm_eal_cfg eal = {
-		.dev = p->dev, .n_dev = (int)p->n_ports, .mem_mb = l->mem_mb, .extra = l->eal, .telemetry = true};
-	int rc = parse_devs(p, err);
-	if (rc == 0)
-		rc = nssm_eal_start(&eal, err);
+	int rc = start_ports(p->dev, l, err);
 	uint32_t mtu = 0;
 	p->send_on_time = true;
 	uint64_t line = l->line_bps;
@@ -207,7 +216,7 @@ int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err)
 	p->frame_max = p->frame_max < FRAME_LEN_MAX ? p->frame_max : FRAME_LEN_MAX;
 	set_macs(p);
 	for (uint32_t e = 0; rc == 0 && e < p->n_engines; e++)
-		rc = nssm_frames_open(&p->frames[e], POOL_FRAMES, p->frame_max + 128, err);
+		rc = nssm_frames_open(&p->frames[e], p->cfg.card != NULL ? POOL_FIRST : POOL_FRAMES, p->frame_max + 128, err);
 	if (rc == 0 && l->measure) {
 		const struct nssm_measure_cfg m = {.n_labels = p->n_labels, .signature = l->signature};
 		rc = nssm_measure_open(&p->measure, &m, err);
@@ -372,7 +381,7 @@ int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err)
 				.max_bps = c->max_bps,
 				.ramp_ns = c->ramp_ns},
 			.cloner = p->cloner,
-			.arena = {.bytes = c->arena_bytes > 0 ? c->arena_bytes : ARENA_BYTES, .spill_dir = spill_dir(p), .lazy = !p->live},
+			.arena = {.bytes = c->arena_bytes > 0 ? c->arena_bytes : ARENA_BYTES, .spill_dir = spill_dir(p), .lazy = !p->live || model},
 			.plays_max = plays_max(p),
 			.tapes_max = 4 * PLAYS_MAX,
 			.flows_max = FLOWS_MAX,

@@ -15,6 +15,9 @@
 
 #define SINKS_MAX   16
 #define ENGINES_MAX 64
+/* Frames of a port's engine. A model's first packets need few of them, and wait for no more. */
+#define POOL_FRAMES 8191u
+#define POOL_FIRST  1023u
 #define BLOCKS      64u /* for each engine */
 #define LEAD_PACKETS 4096u
 
@@ -69,6 +72,7 @@ struct nssm_pipeline {
 	struct nssm_frames *frames[ENGINES_MAX];
 	uint32_t n_ports, frame_max, mtu[NSSM_PORTS_MAX];
 	bool send_on_time;
+	bool has_more_frames, complete; /* control's */
 	uint64_t line_bps;
 	char spill[PATH_MAX];
 
@@ -81,6 +85,8 @@ struct nssm_pipeline {
 };
 
 uint64_t pipeline_clock(void *ctx);
+uint32_t pipeline_n_ports(const struct nssm_live_cfg *l);
+int pipeline_check(const struct nssm_pipeline_cfg *c, struct nssm_err *err);
 int pipeline_open_outputs(struct nssm_pipeline *p, struct nssm_err *err);
 int pipeline_open_ports(struct nssm_pipeline *p, struct nssm_err *err);
 int pipeline_open_engines(struct nssm_pipeline *p, struct nssm_err *err);

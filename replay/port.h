@@ -57,6 +57,8 @@ int nssm_eal_thread(struct nssm_err *err);
 #define NSSM_FRAME_SMALL 2048
 struct nssm_frames;
 int nssm_frames_open(struct nssm_frames **f, uint32_t n, uint32_t frame_max, struct nssm_err *err);
+/* n more of the small size, once, by any thread while another takes frames: a pool's start takes 10 µs a frame without huge pages. */
+int nssm_frames_more(struct nssm_frames *f, uint32_t n, struct nssm_err *err);
 /* After the ports that were handed frames of it: a device gives them back when it is closed. Memory of which a frame is still out
  * stays until DPDK stops. */
 void nssm_frames_close(struct nssm_frames **f);

@@ -32,13 +32,13 @@ struct nssm_rows {
 	size_t used;
 };
 
-int nssm_rows_open(struct nssm_rows **rp, size_t bytes, bool lazy, struct nssm_err *err)
+int nssm_rows_open(struct nssm_rows **rp, const struct nssm_arena_cfg *arena, struct nssm_err *err)
 {
 	struct nssm_rows *r = calloc(1, sizeof *r);
 	*rp = r;
 	if (r == NULL)
 		return nssm_err_set(err, NSSM_ENOMEM, "no memory for rows");
-	int rc = nssm_arena_open(&r->arena, &(struct nssm_arena_cfg){.bytes = bytes, .lazy = lazy}, err);
+	int rc = nssm_arena_open(&r->arena, arena, err);
 	if (rc != 0)
 		nssm_rows_close(rp);
 	return rc;
@@ -51,6 +51,11 @@ void nssm_rows_close(struct nssm_rows **rp)
 	nssm_arena_close(&(*rp)->arena);
 	free(*rp);
 	*rp = NULL;
+}
+
+bool nssm_rows_touch(const struct nssm_rows *r, size_t *at)
+{
+	return nssm_arena_touch(r->arena, at);
 }
 
 static struct nssm_row_seg *new_seg(struct nssm_rows *r, uint32_t log2, uint32_t level)

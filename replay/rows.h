@@ -18,9 +18,11 @@ struct nssm_flow_row {
 };
 
 struct nssm_rows;
-/* lazy: as in arena.h. */
-int nssm_rows_open(struct nssm_rows **r, size_t bytes, bool lazy, struct nssm_err *err);
+/* arena: what rows are cut from; without a spill folder. */
+int nssm_rows_open(struct nssm_rows **r, const struct nssm_arena_cfg *arena, struct nssm_err *err);
 void nssm_rows_close(struct nssm_rows **r);
+/* nssm_arena_touch of its arena. */
+bool nssm_rows_touch(const struct nssm_rows *r, size_t *at);
 
 struct nssm_row_seg; /* a play's rows; NULL: none */
 /* Row of flow idx, made if need be (zeroed); NULL: no room is left. Valid until the next call for the same play. */

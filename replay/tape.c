@@ -50,7 +50,7 @@ void nssm_tape_builder_close(struct nssm_tape_builder **pb)
 	struct nssm_tape_builder *b = *pb;
 	if (b == NULL)
 		return;
-	for (uint32_t i = 0; b->tapes != NULL && i < b->tapes_max; i++) {
+	for (uint32_t i = 0; i < b->n_touched; i++) {
 		struct nssm_tape *t = &b->tapes[i];
 		if (t->begun)
 			nssm_tape_free(b, &t);
@@ -68,6 +68,8 @@ struct nssm_tape *nssm_tape_begin(
 	if (b->n_free == 0)
 		return NULL;
 	struct nssm_tape *t = b->free_tape[--b->n_free];
+	uint32_t idx = (uint32_t)(t - b->tapes);
+	b->n_touched = idx < b->n_touched ? b->n_touched : idx + 1;
 	*t = (struct nssm_tape){
 	        .session = session, .label_idx = label_idx, .start_ns = start_ns, .begun = true};
 	return t;

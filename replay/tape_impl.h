@@ -131,7 +131,7 @@ struct nssm_tape_builder {
 	struct nssm_arena *arena;
 	struct nssm_table table;
 	struct nssm_tape *tapes, **free_tape;
-	uint32_t tapes_max, n_free;
+	uint32_t tapes_max, n_free, n_touched; /* tapes[n_touched..] were never given out: their memory was not looked at yet */
 	const struct nssm_pool *client_nets, *server_nets;
 	struct nssm_chunk *spare; /* chunks taken for the append that is under way */
 };

@@ -3,7 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+
+#include "base/pages.h"
 
 #define TICK_BITS  9
 #define LEVEL_BITS 10 /* slots of a level that make one of the next */
@@ -107,21 +108,6 @@ static uint64_t n_blocks(uint32_t n_max)
 	return lone + (n_max - lone) / PER_BLOCK + 2;
 }
 
-/* Pages of 2 MB where there are enough bytes for one, touched. */
-static void *map_touched(size_t *bytes)
-{
-	const size_t huge = (size_t)2 << 20;
-	if (*bytes >= huge)
-		*bytes = (*bytes + huge - 1) / huge * huge + huge;
-	char *p = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		return NULL;
-	/* Only advice: without it the pages are small. */
-	(void)madvise(p, *bytes, MADV_HUGEPAGE);
-	memset(p, 0, *bytes);
-	return p;
-}
-
 int nssm_wheel_open(struct nssm_wheel **wp, uint32_t n_max, struct nssm_err *err)
 {
 	assert(n_max >= 1);
@@ -130,7 +116,7 @@ int nssm_wheel_open(struct nssm_wheel **wp, uint32_t n_max, struct nssm_err *err
 	size_t entries = ((size_t)n_max * sizeof(struct entry) + 63) / 64 * 64;
 	size_t bytes = blocks * sizeof(struct block) + 2 * entries;
 	struct nssm_wheel *w = calloc(1, sizeof *w);
-	char *p = w != NULL ? map_touched(&bytes) : NULL;
+	char *p = w != NULL ? nssm_pages_open(&bytes) : NULL;
 	if (p == NULL) {
 		free(w);
 		return nssm_err_set(
@@ -156,7 +142,7 @@ void nssm_wheel_close(struct nssm_wheel **w)
 {
 	if (*w == NULL)
 		return;
-	munmap((*w)->map, (*w)->map_bytes);
+	nssm_pages_close((*w)->map, (*w)->map_bytes);
 	free(*w);
 	*w = NULL;
 }

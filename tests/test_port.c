@@ -391,6 +391,12 @@ static void case_frames(void)
 		CHECK(!nssm_frames_get(f, mixed, data, ODD, 4));
 		nssm_frames_put(f, m, last);
 	}
+	/* More of the small ones, of which the large ones are none. */
+	CHECK(nssm_frames_more(f, 63, &err) == 0, "%s", err.msg);
+	for (n = 0; nssm_frames_get(f, &m[n], data, len, 1); n++)
+		memset(data[0], 0xcc, NSSM_FRAME_SMALL);
+	CHECK(n == N + 63, "%u", n);
+	nssm_frames_put(f, m, n);
 	CHECK(nssm_frames_get(f, mixed, data, ODD, 4));
 	for (int i = 0; i < 4; i++)
 		memset(data[i], i, ODD[i]);
