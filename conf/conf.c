@@ -254,6 +254,8 @@ const char *nssm_conf_cmd_name(unsigned bit)
 		return "run";
 	case NSSM_CMD_DECODE:
 		return "decode";
+	case NSSM_CMD_NPRINT:
+		return "nprint";
 	default:
 		return "?";
 	}

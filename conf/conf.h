@@ -34,7 +34,8 @@ enum nssm_cmd_bit {
 	NSSM_CMD_REPLAY = 1 << 5,
 	NSSM_CMD_RUN = 1 << 6, /* what a profile says; flags for the keys that generate and replay share */
 	NSSM_CMD_DECODE = 1 << 7,
-	NSSM_CMD_LAST = NSSM_CMD_DECODE,
+	NSSM_CMD_NPRINT = 1 << 8,
+	NSSM_CMD_LAST = NSSM_CMD_NPRINT,
 };
 
 /* Key ids NSSM_K_<id> come from conf/keys.def. */
