@@ -18,6 +18,9 @@ enum nssm_purpose {
 	NSSM_RNG_INIT = 7,    /* initial weights; session = tensor index */
 	NSSM_RNG_ORDER = 8,   /* order of the training sessions; session = epoch */
 	NSSM_RNG_CONDITION = 10, /* which conditions training hides; session = epoch << 32 | training session */
+	NSSM_RNG_FOREST = 20,   /* a random forest; session = tree */
+	NSSM_RNG_SPLIT = 21,    /* which sessions are held out; session = class */
+	NSSM_RNG_RESAMPLE = 22, /* bootstrap intervals; session = resample */
 	NSSM_RNG_IDENTITY = 9, /* initial sequence numbers and timestamps that no token says */
 };
 
