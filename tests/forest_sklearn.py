@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """app/eval's forest beside scikit-learn's RandomForestClassifier: accuracy, out-of-bag score, probabilities and importances on made
-data are what scikit-learn's own seeds spread around.
+data are what scikit-learn's own seeds spread around. Its metrics are scikit-learn's to the last digits.
 
 usage: forest_sklearn.py FOREST_TOOL     exit 77 without scikit-learn"""
 import os
@@ -10,8 +10,10 @@ import tempfile
 
 try:
     import numpy as np
+    from scipy.stats import binom
     from sklearn.datasets import make_blobs, make_moons
     from sklearn.ensemble import RandomForestClassifier
+    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score
 except ImportError as e:
     print(f"skipped: {e}")
     sys.exit(77)
@@ -101,6 +103,40 @@ def compare(name, xt, yt, xv, yv):
     check(mean < 0.12, f"{name}, probabilities: means over the seeds differ by {mean:.4f} at most")
 
 
+def metrics(name, y, pred, score):
+    k = int(max(y.max(), pred.max())) + 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "rows.csv")
+        write(path, np.stack([pred, score], 1), y)
+        out = subprocess.run([TOOL, "metrics", str(k), path], check=True, capture_output=True, text=True).stdout.splitlines()
+    got = np.array([r.split(",") for r in out[1:]], float)
+    p, r, f1, _ = precision_recall_fscore_support(y, pred, labels=range(k), zero_division=0)
+    check(np.allclose(got[:, :3], np.stack([p, r, f1], 1), atol=1e-12), f"{name}: precision, recall, F1 of {k} classes")
+    accuracy, macro, auc, lo, hi = np.array(out[0].split(","), float)
+    check(abs(accuracy - accuracy_score(y, pred)) < 1e-12, f"{name}: accuracy {accuracy:.4f}")
+    check(abs(macro - f1_score(y, pred, average="macro", zero_division=0)) < 1e-12, f"{name}: macro F1 {macro:.4f}")
+    check(abs(auc - roc_auc_score(y == 1, score)) < 1e-12, f"{name}: ROC-AUC {auc:.4f}")
+    # Hits in a resample are binomial. 4,000 resamples find the percentiles to a row or a tenth of the spread.
+    want = binom.ppf([0.025, 0.975], len(y), accuracy) / len(y)
+    tol = 1 / len(y) + 0.1 * np.sqrt(accuracy * (1 - accuracy) / len(y))
+    check(max(abs(lo - want[0]), abs(hi - want[1])) <= tol, f"{name}: bootstrap interval {lo:.4f}-{hi:.4f}, binomial {want[0]:.4f}-{want[1]:.4f}")
+
+
+def all_metrics():
+    rng = np.random.default_rng(9)
+    for n, k in ((50, 2), (400, 3), (3000, 7)):
+        y = rng.integers(0, k, n)
+        pred = np.where(rng.uniform(size=n) < 0.6, y, rng.integers(0, k, n))
+        # Float32 scores, as many as there are and then a few that tie often.
+        score = (rng.normal(size=n) + (y == 1)).astype(np.float32)
+        metrics(f"{n} rows, {k} classes", y, pred, score)
+        metrics(f"{n} rows, {k} classes, ties", y, pred, np.round(score * 2))
+    # Class 2 is never predicted, class 3 never true.
+    y = rng.choice([0, 1, 2], 200)
+    metrics("classes that do not occur", y, np.where(rng.uniform(size=200) < 0.5, np.minimum(y, 1), 3), rng.normal(size=200).astype(np.float32))
+
+
+all_metrics()
 for i, make in enumerate((blobs, moons, xor, coarse)):
     rng = np.random.RandomState(100 + i) if make in (blobs, moons) else np.random.default_rng(100 + i)
     compare(make.__name__, *make(rng, 400), *make(rng, 1500))

@@ -1,6 +1,8 @@
 /* forest_tool — app/eval's forest from files, for forest_sklearn.py; not installed.
  *   fit TREES SEED TRAIN TEST        CSVs of numbers, the class last, no header: prints the out-of-bag accuracy and which share of
  *                                    rows it is of; importances; then a row of probabilities for each row of TEST
+ *   metrics CLASSES ROWS             a CSV of predicted class, score, class: prints accuracy, macro F1, ROC-AUC of class 1, the accuracy's
+ *                                    95 % interval; then precision, recall, F1 of each class
  *   bench ROWS FEATURES TREES BINS THREADS    time to fit and predict 10 classes; a timing, no test
  * 10,000 x 100, 100 trees, one core, load 7: all splits 5.4 s, 256 bins 4.7 s; scikit-learn 1.2 26 s.                  */
 #include <inttypes.h>
@@ -9,6 +11,7 @@
 #include <string.h>
 
 #include "app/eval/forest.h"
+#include "app/eval/metrics.h"
 #include "base/measure.h"
 #include "base/philox.h"
 
@@ -94,6 +97,49 @@ static int fit(struct nssm_forest_cfg *cfg, const char *train_path, const char *
 	return 0;
 }
 
+static double hit_rate(void *ctx, const uint32_t *idx, uint32_t n)
+{
+	const struct table *t = ctx;
+	uint32_t right = 0;
+	for (uint32_t i = 0; i < n; i++)
+		right += (int32_t)t->x[idx[i] * 2] == t->y[idx[i]];
+	return (double)right / n;
+}
+
+static int metrics(uint32_t n_classes, const char *path)
+{
+	struct nssm_err err;
+	struct table t = read_table(path);
+	int32_t *predicted = need(malloc(t.n * sizeof *predicted));
+	double *score = need(malloc(t.n * sizeof *score)), accuracy, auc;
+	bool *positive = need(malloc(t.n * sizeof *positive));
+	uint64_t *counts = need(malloc((size_t)n_classes * n_classes * sizeof *counts));
+	struct nssm_class_score *class = need(malloc(n_classes * sizeof *class));
+	struct nssm_interval interval;
+	if (t.n_features != 2)
+		die(path, "expected two numbers and a class");
+	for (uint32_t i = 0; i < t.n; i++) {
+		predicted[i] = (int32_t)t.x[i * 2];
+		score[i] = (double)t.x[i * 2 + 1];
+		positive[i] = t.y[i] == 1;
+	}
+	if (nssm_confusion(counts, t.y, predicted, t.n, n_classes, &err) || nssm_roc_auc(&auc, score, positive, t.n, &err)
+		|| nssm_bootstrap(&interval, hit_rate, &t, NULL, t.n, 4000, 0.95, 1, &err))
+		die(path, err.msg);
+	double macro = nssm_class_scores(class, &accuracy, counts, n_classes);
+	printf("%.17g,%.17g,%.17g,%.17g,%.17g\n", accuracy, macro, auc, interval.lo, interval.hi);
+	for (uint32_t c = 0; c < n_classes; c++)
+		printf("%.17g,%.17g,%.17g\n", class[c].precision, class[c].recall, class[c].f1);
+	free(predicted);
+	free(score);
+	free(positive);
+	free(counts);
+	free(class);
+	free(t.x);
+	free(t.y);
+	return 0;
+}
+
 /* Ten overlapping clouds: a tenth of the features say something. */
 static int bench(uint32_t n, uint32_t n_features, uint32_t n_trees, uint32_t max_bins, int threads)
 {
@@ -136,8 +182,10 @@ int main(int argc, char **argv)
 		struct nssm_forest_cfg cfg = {.n_trees = (uint32_t)atoi(argv[2]), .seed = strtoull(argv[3], NULL, 10)};
 		return fit(&cfg, argv[4], argv[5]);
 	}
+	if (argc == 4 && strcmp(argv[1], "metrics") == 0)
+		return metrics((uint32_t)atoi(argv[2]), argv[3]);
 	if (argc == 7 && strcmp(argv[1], "bench") == 0)
 		return bench((uint32_t)atoi(argv[2]), (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]), atoi(argv[6]));
-	fprintf(stderr, "usage: forest_tool fit TREES SEED TRAIN TEST | bench ROWS FEATURES TREES BINS THREADS\n");
+	fprintf(stderr, "usage: forest_tool fit TREES SEED TRAIN TEST | metrics CLASSES ROWS | bench ROWS FEATURES TREES BINS THREADS\n");
 	return 2;
 }
