@@ -20,6 +20,6 @@ struct nssm_cmd {
 };
 
 extern const struct nssm_cmd nssm_cmd_prepare, nssm_cmd_train, nssm_cmd_generate, nssm_cmd_replay, nssm_cmd_run, nssm_cmd_info,
-	nssm_cmd_bench, nssm_cmd_decode, nssm_cmd_nprint;
+	nssm_cmd_bench, nssm_cmd_decode, nssm_cmd_nprint, nssm_cmd_eval;
 
 #endif

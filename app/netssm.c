@@ -22,6 +22,7 @@ static const struct nssm_cmd *const commands[] = {
 	&nssm_cmd_run,
 	&nssm_cmd_info,
 	&nssm_cmd_decode,
+	&nssm_cmd_eval,
 	&nssm_cmd_nprint,
 	&nssm_cmd_bench,
 	NULL,

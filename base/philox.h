@@ -21,6 +21,7 @@ enum nssm_purpose {
 	NSSM_RNG_FOREST = 20,   /* a random forest; session = tree */
 	NSSM_RNG_SPLIT = 21,    /* which sessions are held out; session = class */
 	NSSM_RNG_RESAMPLE = 22, /* bootstrap intervals; session = resample */
+	NSSM_RNG_HALVES = 23,   /* which half of a real set a session is in, and how its packets are shuffled; session = label, part */
 	NSSM_RNG_IDENTITY = 9, /* initial sequence numbers and timestamps that no token says */
 };
 

@@ -256,6 +256,8 @@ const char *nssm_conf_cmd_name(unsigned bit)
 		return "decode";
 	case NSSM_CMD_NPRINT:
 		return "nprint";
+	case NSSM_CMD_EVAL:
+		return "eval";
 	default:
 		return "?";
 	}

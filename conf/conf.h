@@ -35,7 +35,8 @@ enum nssm_cmd_bit {
 	NSSM_CMD_RUN = 1 << 6, /* what a profile says; flags for the keys that generate and replay share */
 	NSSM_CMD_DECODE = 1 << 7,
 	NSSM_CMD_NPRINT = 1 << 8,
-	NSSM_CMD_LAST = NSSM_CMD_NPRINT,
+	NSSM_CMD_EVAL = 1 << 9,
+	NSSM_CMD_LAST = NSSM_CMD_EVAL,
 };
 
 /* Key ids NSSM_K_<id> come from conf/keys.def. */

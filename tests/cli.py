@@ -14,7 +14,7 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 NETSSM = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else sys.exit(__doc__)
-BITS = {"P": "prepare", "T": "train", "G": "generate", "I": "info", "B": "bench", "R": "replay", "U": "run", "D": "decode", "N": "nprint"}
+BITS = {"P": "prepare", "T": "train", "G": "generate", "I": "info", "B": "bench", "R": "replay", "U": "run", "D": "decode", "N": "nprint", "E": "eval"}
 
 
 def run(*args, **how):

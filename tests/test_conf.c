@@ -493,7 +493,7 @@ static void flag_errors(void **state)
 	flags_bad(
 	        NSSM_CMD_GENERATE, "--lr 3", NSSM_EARG, "--lr: not a flag of generate; it belongs to: train");
 	flags_bad(NSSM_CMD_INFO, "--seed 3", NSSM_EARG,
-	        "--seed: not a flag of info; it belongs to: train, generate, replay, decode");
+	        "--seed: not a flag of info; it belongs to: train, generate, replay, decode, eval");
 	flags_bad(NSSM_CMD_TRAIN, "--lr", NSSM_EARG, "--lr: needs a value, found the end of the line");
 	flags_bad(NSSM_CMD_TRAIN, "--out --resume", NSSM_EARG,
 	        "--out: needs a value, found the flag --resume (a value that begins so: --out=--resume)");

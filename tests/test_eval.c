@@ -1,4 +1,5 @@
-/* The evaluation's arithmetic: nPrint's bits of packets made by hand. */
+/* The evaluation's arithmetic: nPrint's bits of packets made by hand, divergences worked out by hand and by SciPy, what is counted of a
+ * session made by hand. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "app/eval/divergence.h"
+#include "app/eval/measures.h"
 #include "app/eval/nprint.h"
 #include "tests/frames.h"
 
@@ -201,6 +204,198 @@ static void nprint_cut(void **state)
 	}
 }
 
+/* --- divergences ---------------------------------------------------------------------------------------------- */
+
+static void fill(struct nssm_tally *t, const uint64_t *pair, int n)
+{
+	*t = (struct nssm_tally){0};
+	for (int i = 0; i < n; i++)
+		assert_int_equal(nssm_tally_add(t, pair[2 * i], pair[2 * i + 1]), 0);
+	nssm_tally_sort(t);
+}
+
+static void expect_near(const char *what, int i, double got, double want)
+{
+	if (!(fabs(got - want) <= 1e-12))
+		fail_msg("%s %d: expected %.15g, found %.15g", what, i, want, got);
+}
+
+static void expect_figures(const double *got, double jsd, double tv, double hellinger, double emd, double ks)
+{
+	const double want[NSSM_N_DIVS] = {jsd, sqrt(jsd), tv, hellinger, emd, ks};
+	for (int d = 0; d < NSSM_N_DIVS; d++)
+		expect_near(nssm_div_name((enum nssm_div)d), 0, got[d], want[d]);
+}
+
+static void divergence_by_hand(void **state)
+{
+	/* a: 0 and 4, half each; b: 0 a quarter, 4 three quarters. m = 3/8, 5/8. */
+	static const uint64_t a[] = {4, 2, 0, 2}, b[] = {0, 1, 4, 3}, far[] = {10, 7}, one[] = {0, 5};
+	struct nssm_tally ta, tb, tf, to, empty = {0};
+	double out[NSSM_N_DIVS];
+	(void)state;
+	fill(&ta, a, 2);
+	fill(&tb, b, 2);
+	fill(&tf, far, 1);
+	fill(&to, one, 1);
+	double jsd = (0.5 * log2(4.0 / 3) + 0.5 * log2(0.8) + 0.25 * log2(2.0 / 3) + 0.75 * log2(1.2)) / 2;
+	double h = sqrt((pow(sqrt(0.5) - 0.5, 2) + pow(sqrt(0.5) - sqrt(0.75), 2)) / 2);
+	nssm_diverge(out, &ta, &tb, true);
+	expect_figures(out, jsd, 0.25, h, 0.25, 0.25);
+	nssm_diverge(out, &tb, &ta, true); /* neither side comes first */
+	expect_figures(out, jsd, 0.25, h, 0.25, 0.25);
+	nssm_diverge(out, &ta, &ta, true);
+	expect_figures(out, 0, 0, 0, 0, 0);
+	nssm_diverge(out, &to, &to, true); /* no range */
+	expect_figures(out, 0, 0, 0, 0, 0);
+	nssm_diverge(out, &ta, &tf, true); /* disjoint: 0, 4 | 10. EMD: (4 * 0.5 + 6) / 10 */
+	expect_figures(out, 1, 1, 1, 0.8, 1);
+	nssm_diverge(out, &to, &tf, true);
+	expect_figures(out, 1, 1, 1, 1, 1);
+	nssm_diverge(out, &ta, &tb, false); /* no order: no EMD, no KS */
+	expect_near("jsd", 0, out[NSSM_DIV_JSD], jsd);
+	assert_true(out[NSSM_DIV_EMD] == NSSM_DIV_NONE && out[NSSM_DIV_KS] == NSSM_DIV_NONE);
+	nssm_diverge(out, &ta, &empty, true);
+	expect_figures(out, 1, 1, 1, 1, 1);
+	nssm_diverge(out, &empty, &empty, true);
+	for (int d = 0; d < NSSM_N_DIVS; d++)
+		assert_true(out[d] == NSSM_DIV_NONE);
+	static const uint64_t x[3] = {2, 1, 1}, y[3] = {0, 2, 2};
+	nssm_diverge_counts(out, x, y, 3); /* F 1/2 3/4 1, G 0 1/2 1 */
+	expect_near("tv", 0, out[NSSM_DIV_TV], 0.5);
+	expect_near("emd", 0, out[NSSM_DIV_EMD], (0.5 + 0.25) / 2);
+	expect_near("ks", 0, out[NSSM_DIV_KS], 0.5);
+	nssm_tally_free(&ta);
+	nssm_tally_free(&tb);
+	nssm_tally_free(&tf);
+	nssm_tally_free(&to);
+}
+
+static void divergence_golden(void **state)
+{
+	FILE *f = fopen("golden/divergence.txt", "r");
+	static char line[16384];
+	struct nssm_tally t[2] = {0};
+	int n = 0;
+	(void)state;
+	assert_non_null(f);
+	while (fgets(line, sizeof line, f) != NULL) {
+		char *p = line + 1, *end;
+		if (line[0] != '=') {
+			struct nssm_tally *side = &t[line[0] - 'a'];
+			while (*p == ' ') {
+				uint64_t v = strtoull(p, &end, 10), k = strtoull(end + 1, &p, 10);
+				assert_int_equal(nssm_tally_add(side, v, k), 0);
+			}
+			nssm_tally_sort(side);
+			continue;
+		}
+		double out[NSSM_N_DIVS];
+		nssm_diverge(out, &t[0], &t[1], true);
+		for (int d = 0; d < NSSM_N_DIVS; d++, p = end)
+			expect_near(nssm_div_name((enum nssm_div)d), n, out[d], strtod(p, &end));
+		nssm_tally_free(&t[0]);
+		nssm_tally_free(&t[1]);
+		n++;
+	}
+	fclose(f);
+	assert_true(n >= 20);
+}
+
+/* --- measures ------------------------------------------------------------------------------------------------- */
+
+static void log_bins(void **state)
+{
+	static const uint64_t first[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32};
+	(void)state;
+	for (uint64_t b = 0; b + 1 < sizeof first / sizeof *first; b++)
+		for (uint64_t v = first[b]; v < first[b + 1]; v++)
+			assert_int_equal(nssm_log_bin(v), b);
+	assert_int_equal(nssm_log_bin(UINT64_MAX), 4 * 62 + 3);
+}
+
+/* want: pairs of value (LOG: in its unit) and count. */
+static void expect_tally(struct nssm_counts *c, enum nssm_measure m, const uint64_t *want, size_t n)
+{
+	struct nssm_tally *t = &c->tally[m];
+	nssm_tally_sort(t);
+	if (t->n_values != n)
+		fail_msg("%s: expected %zu values, found %zu", nssm_measure_info[m].key, n, t->n_values);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t v = nssm_measure_info[m].bins == NSSM_BINS_LOG ? nssm_log_bin(want[2 * i]) : want[2 * i];
+		if (t->row[i].value != v || t->row[i].n != want[2 * i + 1])
+			fail_msg("%s: expected %ju %ju times, found %ju %ju times", nssm_measure_info[m].key, (uintmax_t)v, (uintmax_t)want[2 * i + 1],
+			        (uintmax_t)t->row[i].value, (uintmax_t)t->row[i].n);
+	}
+}
+#define EXPECT_TALLY(c, m, ...) \
+	do { \
+		static const uint64_t want_[] = {__VA_ARGS__}; \
+		expect_tally(c, m, want_, sizeof want_ / sizeof *want_ / 2); \
+	} while (0)
+
+/* Flow 7 from 0 to 500 us, flow 9 from 100 us to 200 us inside of it, flow 5 one packet at the end, one packet of none. */
+static void session_by_hand(void **state)
+{
+	static const struct nssm_record r[] = {
+	        {0, 7, 60, 1}, {100000, 9, 70, 0}, {100000, 7, 60, 0}, {200000, 9, 90, 1}, {300000, 0, 42, 0}, {500000, 7, 1000, 1}, {1500000, 5, 80, 0}};
+	struct nssm_counts c = {0};
+	struct nssm_err err;
+	(void)state;
+	assert_int_equal(nssm_counts_session(&c, r, 7, &err), 0);
+	EXPECT_TALLY(&c, NSSM_M_SIZE, 42, 1, 60, 2, 70, 1, 80, 1, 90, 1, 1000, 1);
+	EXPECT_TALLY(&c, NSSM_M_IAT, 0, 1, 100, 3, 200, 1, 1000, 1);
+	EXPECT_TALLY(&c, NSSM_M_FLOW_IAT, 100, 2, 400, 1);
+	EXPECT_TALLY(&c, NSSM_M_DIRECTION, 0, 4, 1, 2);
+	EXPECT_TALLY(&c, NSSM_M_FLOW_PACKETS, 1, 1, 2, 1, 3, 1);
+	EXPECT_TALLY(&c, NSSM_M_FLOW_DURATION, 0, 1, 100, 1, 500, 1);
+	EXPECT_TALLY(&c, NSSM_M_FLOW_BYTES, 80, 1, 160, 1, 1120, 1);
+	EXPECT_TALLY(&c, NSSM_M_FLOWS_PER_SESSION, 3, 1);
+	EXPECT_TALLY(&c, NSSM_M_CONCURRENCY, 1, 4, 2, 3);
+	EXPECT_TALLY(&c, NSSM_M_SESSION_PACKETS, 7, 1);
+	EXPECT_TALLY(&c, NSSM_M_SESSION_DURATION, 1500, 1);
+	assert_int_equal(c.n_sessions, 1);
+	nssm_counts_free(&c);
+}
+
+static void packets_by_hand(void **state)
+{
+	const struct nssm_pkt syn = {.wirelen = 74, .caplen = sizeof frame_syn, .data = frame_syn},
+	                      udp = {.wirelen = 64, .caplen = sizeof frame_vlan_udp, .data = frame_vlan_udp},
+	                      six = {.wirelen = 86, .caplen = sizeof frame_ip6_udp, .data = frame_ip6_udp};
+	struct nssm_counts c = {0}, sum = {0};
+	struct nssm_record r;
+	struct nssm_err err;
+	uint64_t n[3];
+	(void)state;
+	assert_int_equal(nssm_counts_packet(&c, &r, &syn, &err), 0);
+	assert_true(r.flow != 0 && r.size == 74);
+	assert_int_equal(nssm_counts_packet(&c, &r, &udp, &err), 0);
+	assert_int_equal(nssm_counts_packet(&sum, &r, &six, &err), 0);
+	assert_int_equal(nssm_counts_merge(&sum, &c, true, &err), 0);
+	assert_int_equal(sum.n_packets, 3);
+	nssm_counts_bit(n, &sum, column("ipv4_dfbit"));
+	assert_true(n[0] == 1 && n[1] == 1 && n[2] == 1);
+	nssm_counts_bit(n, &sum, column("tcp_syn"));
+	assert_true(n[0] == 2 && n[1] == 0 && n[2] == 1);
+	EXPECT_TALLY(&sum, NSSM_M_ETHERTYPE, 0x0800, 2, 0x86dd, 1);
+	EXPECT_TALLY(&sum, NSSM_M_IP_LENGTH, 33, 1, 60, 1, 72, 1);
+	EXPECT_TALLY(&sum, NSSM_M_IP_TTL, 64, 3);
+	EXPECT_TALLY(&sum, NSSM_M_IP_PROTO, 6, 1, 17, 2);
+	EXPECT_TALLY(&sum, NSSM_M_IP_FLAGS, 0, 1, 2, 1);
+	EXPECT_TALLY(&sum, NSSM_M_TCP_SRC_PORT, 4660, 1);
+	EXPECT_TALLY(&sum, NSSM_M_TCP_DST_PORT, 80, 1);
+	EXPECT_TALLY(&sum, NSSM_M_TCP_FLAGS, 2, 1);
+	EXPECT_TALLY(&sum, NSSM_M_TCP_WINDOW, 65535, 1);
+	EXPECT_TALLY(&sum, NSSM_M_TCP_HEADER_LENGTH, 40, 1);
+	assert_int_equal(sum.tally[NSSM_M_TCP_OPTIONS].total, 1);
+	EXPECT_TALLY(&sum, NSSM_M_UDP_SRC_PORT, 1000, 1, 4000, 1);
+	EXPECT_TALLY(&sum, NSSM_M_UDP_DST_PORT, 53, 1, 443, 1);
+	EXPECT_TALLY(&sum, NSSM_M_UDP_LENGTH, 13, 1, 24, 1);
+	nssm_counts_free(&c);
+	nssm_counts_free(&sum);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -210,6 +405,11 @@ int main(void)
 	        cmocka_unit_test(nprint_ipv6),
 	        cmocka_unit_test(nprint_icmp),
 	        cmocka_unit_test(nprint_cut),
+	        cmocka_unit_test(divergence_by_hand),
+	        cmocka_unit_test(divergence_golden),
+	        cmocka_unit_test(log_bins),
+	        cmocka_unit_test(session_by_hand),
+	        cmocka_unit_test(packets_by_hand),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
