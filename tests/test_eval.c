@@ -117,6 +117,13 @@ static void nprint_tcp(void **state)
 	expect(&np, "tcp_opt", "00000010000001000000010110110100"); /* MSS 1460 */
 	assert_int_equal(nssm_nprint_bit(&np, column("tcp_opt") + 159), 1); /* window scale 7: the last bit */
 	expect_absent(&np, column("tcp_opt") + 160, NSSM_NPRINT_BITS - 1);
+	/* What follows a header of 24 bytes is payload. */
+	uint8_t frame[sizeof frame_syn];
+	memcpy(frame, frame_syn, sizeof frame);
+	frame[46] = 0x60;
+	decode(&np, frame, sizeof frame);
+	expect(&np, "tcp_doff", "0110");
+	expect(&np, "tcp_opt", "00000010000001000000010110110100--------");
 }
 
 static void nprint_udp(void **state)
@@ -184,6 +191,10 @@ static void nprint_icmp(void **state)
 	frame[21] = 1;
 	decode(&np, frame, sizeof frame);
 	expect(&np, "ipv4_foff", "0000000000001");
+	expect_absent(&np, column("icmp_type"), NSSM_NPRINT_BITS - 1);
+	frame[20] = 1, frame[21] = 0;
+	decode(&np, frame, sizeof frame);
+	expect(&np, "ipv4_foff", "0000100000000");
 	expect_absent(&np, column("icmp_type"), NSSM_NPRINT_BITS - 1);
 }
 
@@ -394,6 +405,14 @@ static void packets_by_hand(void **state)
 	EXPECT_TALLY(&sum, NSSM_M_UDP_LENGTH, 13, 1, 24, 1);
 	nssm_counts_free(&c);
 	nssm_counts_free(&sum);
+	/* NS is a flag, the three bits before it are none. */
+	uint8_t frame[sizeof frame_syn];
+	memcpy(frame, frame_syn, sizeof frame);
+	frame[46] = 0xaf;
+	const struct nssm_pkt odd = {.wirelen = 74, .caplen = sizeof frame, .data = frame};
+	assert_int_equal(nssm_counts_packet(&c, &r, &odd, &err), 0);
+	EXPECT_TALLY(&c, NSSM_M_TCP_FLAGS, 0x102, 1);
+	nssm_counts_free(&c);
 }
 
 int main(void)
