@@ -9,6 +9,8 @@
 
 #define ROWS_MAX   (1u << 30)
 #define CHUNK_ROWS 256 /* rows of a predicting task */
+#define COLUMNS_A_TASK 16 /* floats of a cache line */
+#define FEW_VALUES 32
 #define WEIGHT_MIN 1e-6
 #define WEIGHT_MAX 1e6
 
@@ -102,18 +104,36 @@ static void make_ranks(struct forest_column *col, const float *v, uint32_t n, ui
 	}
 }
 
-static void encode_column(void *ctx, int task, int member)
+/* The different values of x into v, sorted, if they are no more than max <= FEW_VALUES (else 0): bits and counts need no sort of
+ * all rows. */
+static uint32_t few_values(float *v, const float *x, uint32_t n, uint32_t max)
 {
-	struct fit *f = ctx;
-	uint32_t n = f->data.n, max_bins = f->data.cfg.max_bins;
-	struct forest_column *col = &f->column[task];
-	/* Not used before the trees; 8 bytes a row hold a float. */
-	float *v = (float *)f->grower[member].sorted;
-	const float *x = f->x + task;
-	for (uint32_t i = 0; i < n; i++)
-		v[i] = x[(size_t)i * f->data.n_features];
-	qsort(v, n, sizeof *v, by_value);
-	uint32_t cap = n < max_bins ? n : max_bins;
+	uint32_t n_values = 0, k = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		if (n_values > 0 && x[i] == v[k]) /* as the row before */
+			continue;
+		for (k = 0; k < n_values && v[k] != x[i];)
+			k++;
+		if (k < n_values)
+			continue;
+		if (n_values == max)
+			return 0;
+		v[n_values++] = x[i];
+	}
+	qsort(v, n_values, sizeof *v, by_value);
+	return n_values;
+}
+
+/* v: room for n floats. */
+static void encode_column(struct forest_column *col, const float *x, float *v, uint32_t n, uint32_t max_bins)
+{
+	uint32_t n_values = few_values(v, x, n, max_bins < FEW_VALUES ? max_bins : FEW_VALUES);
+	if (n_values == 0) {
+		n_values = n;
+		memcpy(v, x, n * sizeof *v);
+		qsort(v, n, sizeof *v, by_value);
+	}
+	uint32_t cap = n_values < max_bins ? n_values : max_bins;
 	col->code = malloc(n * sizeof *col->code);
 	col->lo = malloc(cap * sizeof *col->lo);
 	col->hi = malloc(cap * sizeof *col->hi);
@@ -121,22 +141,32 @@ static void encode_column(void *ctx, int task, int member)
 		col->failed = true;
 		return;
 	}
-	make_ranks(col, v, n, max_bins);
+	make_ranks(col, v, n_values, max_bins);
 	for (uint32_t i = 0; i < n; i++) {
 		uint32_t a = 0, b = col->n_codes - 1;
 		while (a < b) {
 			uint32_t mid = (a + b) / 2;
-			if (col->hi[mid] < x[(size_t)i * f->data.n_features])
+			if (col->hi[mid] < x[i])
 				a = mid + 1;
 			else
 				b = mid;
 		}
 		col->code[i] = (uint16_t)a;
 	}
-	/* Bits of a category need 2 of them, not a row's. */
-	float *lo = realloc(col->lo, col->n_codes * sizeof *lo), *hi = realloc(col->hi, col->n_codes * sizeof *hi);
-	col->lo = lo ? lo : col->lo;
-	col->hi = hi ? hi : col->hi;
+}
+
+/* Neighbouring columns, because their values share cache lines. */
+static void encode_columns(void *ctx, int task, int member)
+{
+	struct fit *f = ctx;
+	uint32_t n = f->data.n, nf = f->data.n_features;
+	/* Not used before the trees; 8 bytes a row hold a float. */
+	float *v = (float *)f->grower[member].sorted, *x = (float *)f->grower[member].spare;
+	for (uint32_t k = (uint32_t)task * COLUMNS_A_TASK; k < nf && k < ((uint32_t)task + 1) * COLUMNS_A_TASK; k++) {
+		for (uint32_t i = 0; i < n; i++)
+			x[i] = f->x[(size_t)i * nf + k];
+		encode_column(&f->column[k], x, v, n, f->data.cfg.max_bins);
+	}
 }
 
 static void grow_tree(void *ctx, int task, int member)
@@ -293,7 +323,7 @@ static int fit_run(struct fit *f, struct nssm_team *team, struct nssm_err *err)
 		return no_memory(err, d->n, d->n_features);
 	f->data.column = f->column;
 	f->data.weight = f->weight;
-	nssm_team_run(team, (int)d->n_features, encode_column, f);
+	nssm_team_run(team, (int)((d->n_features - 1) / COLUMNS_A_TASK + 1), encode_columns, f);
 	for (uint32_t i = 0; i < d->n_features; i++)
 		if (f->column[i].failed)
 			return no_memory(err, d->n, d->n_features);

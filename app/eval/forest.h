@@ -12,8 +12,8 @@
  * Random : tree i draws from the stream (seed, i, NSSM_RNG_FOREST): its bootstrap, then the candidates node by node, left
  *          before right. Equal gains: the candidate drawn first, its lowest threshold. Results depend on the seed, never on threads.
  * Out of bag: each row is judged by the trees that did not draw it.
- * Memory : fit: 2 bytes a value of X, 44 bytes a row and thread, n_trees / 8 bytes a row; after it 16 bytes a node and 4 a leaf and
- *          class.
+ * Memory : fit: 2 bytes a value of X, 44 bytes a row and thread, n_trees / 8 bytes a row, 8 bytes a feature and tree; after it 12 bytes
+ *          a node, 4 a leaf and class, 8 a row and class (out of bag).
  * Errors : NSSM_ENUM: a value of X is NaN or infinite (which row and feature); NSSM_EARG: no rows, features or trees, y
  *          outside [0, n_classes), weights that are not positive.
  * Checked: tests/test_forest.c, tests/forest_sklearn.py                                                                   */
