@@ -110,6 +110,13 @@ static void bootstrap_knows_its_spread(void **state)
 	assert_int_equal(nssm_bootstrap(&g, mean, x, group, N, 2000, 0.95, 7, NULL), 0);
 	assert_true(a.lo == b.lo && a.hi == b.hi && a.lo != c.lo);
 	assert_true(a.lo < a.value && a.value < a.hi && a.n_used == 2000);
+	/* The mean's distribution is nearly normal: 1.96 standard errors on either side. */
+	double sq = 0, upper, lower;
+	for (uint32_t i = 0; i < N; i++)
+		sq += (x[i] - a.value) * (x[i] - a.value);
+	upper = (a.hi - a.value) / (sqrt(sq) / N);
+	lower = (a.value - a.lo) / (sqrt(sq) / N);
+	assert_true(fabs(upper - 1.96) < 0.15 && fabs(lower - 1.96) < 0.15);
 	double ratio = (g.hi - g.lo) / (a.hi - a.lo);
 	assert_true(ratio > 0.9 * sqrt(20) && ratio < 1.1 * sqrt(20));
 	/* Both of two rows are drawn half the time. */
@@ -210,6 +217,12 @@ static void holdout_is_stratified(void **state)
 		}
 		assert_memory_equal(count, expected, sizeof count);
 	}
+	/* Never none, never all of two or more. */
+	uint32_t held_of[CLASSES] = {0}, seen[31] = {0};
+	assert_int_equal(nssm_split_holdout(held, y, group, n, CLASSES, 0.01, 1, NULL), 0);
+	for (uint32_t i = 0; i < n; i++)
+		held_of[y[i]] += held[i] && seen[group[i]]++ == 0;
+	assert_true(held_of[0] == 1 && held_of[1] == 1 && held_of[2] == 1 && held_of[3] == 0);
 	assert_int_equal(nssm_split_holdout(held, y, group, n, CLASSES, 0.999, 1, NULL), 0);
 	for (uint32_t i = 0, some = 0; i <= n; i++) {
 		if (i == n)
