@@ -563,6 +563,18 @@ void nssm_codec_mask_next(const struct nssm_codec_cfg *cfg, const struct nssm_vo
 	}
 }
 
+void nssm_codec_mask_gap(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
+        const void *state, unsigned most_step)
+{
+	if (cfg->kind != NSSM_CODEC_FLOW)
+		return;
+	const struct flow_gram *g = &((const struct flow_lane *)state)->gram;
+	if (!g->begun || g->conditions > 0 || g->field != F_GAP)
+		return;
+	for (unsigned b = most_step + 1; b < 256; b++)
+		legal[vocab->byte_id[b] / 64] &= ~(1ull << vocab->byte_id[b] % 64);
+}
+
 unsigned nssm_codec_n_contexts(const struct nssm_codec_cfg *cfg)
 {
 	return cfg->kind == NSSM_CODEC_FLOW ? flow_n_contexts() : 0;

@@ -143,6 +143,9 @@ void nssm_codec_mask_next(const struct nssm_codec_cfg *cfg, const struct nssm_vo
 /* Legal tokens as a bit set over ids, the words that cover vocab's n_tokens; false: all are legal (raw), nothing is written. */
 bool nssm_codec_mask(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
 	enum nssm_mask mask, const void *state);
+/* Where a gap's step (iat.h) comes: takes those beyond most_step out of legal. */
+void nssm_codec_mask_gap(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
+	const void *state, unsigned most_step);
 /* What the codec knows of the token that comes, as a number (flow_context.h): a model may be given it beside each token. How many numbers
  * there are; raw: 0. */
 unsigned nssm_codec_n_contexts(const struct nssm_codec_cfg *cfg);

@@ -258,6 +258,19 @@ static enum nssm_end_reason take(const struct run *r, struct lane *l, uint16_t t
 	return NSSM_END_NONE;
 }
 
+/* The longest step between two packets that training saw under a label; 255: none is known. An untrained choice among what follows the
+ * longest step of all would be a silence of hours. */
+static unsigned longest_gap(const struct nssm_model_card *card, uint32_t label_idx)
+{
+	const struct nssm_iat_hist *h = card->iat != NULL ? &card->iat[label_idx] : NULL;
+	if (h == NULL || h->n == 0)
+		return NSSM_IAT_STEPS - 1;
+	unsigned step = NSSM_IAT_STEPS - 1;
+	while (step > 0 && h->count[step] == 0)
+		step--;
+	return step;
+}
+
 static void advance(struct worker *w, struct lane *l, float *logits)
 {
 	struct run *r = w->run;
@@ -285,6 +298,8 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 		legal[r->card->vocab.eot / 64] &= ~(1ull << r->card->vocab.eot % 64);
 		some = true;
 	}
+	if (some && r->cfg->mask == NSSM_MASK_CLEAN)
+		nssm_codec_mask_gap(legal, &r->card->codec, &r->card->vocab, l->mask, longest_gap(r->card, l->label_idx));
 	uint16_t token = nssm_sample(logits, r->V, &r->cfg->sampler, some ? legal : NULL, l->recent, l->n_recent, &l->rng,
 	        w->sample_scratch);
 	enum nssm_end_reason end = take(r, l, token);

@@ -150,6 +150,33 @@ static void places_in_payload(void **state)
 	}
 }
 
+/* Steps beyond the longest are barred where a gap comes, and nowhere else. */
+static void long_gaps_are_barred(void **state)
+{
+	struct flow_rig r;
+	flow_rig_open(&r, &flow_rig_cfg[1]);
+	struct flow_walk w;
+	flow_walk_begin(&w, &r, NSSM_MASK_CLEAN, 3, 50);
+	const struct automaton *a = (const struct automaton *)w.state;
+	unsigned n_gaps = 0;
+	for (int i = 0; i < 20000; i++) {
+		uint64_t all[NSSM_MASK_WORDS] = {0}, some[NSSM_MASK_WORDS];
+		assert_true(nssm_codec_mask(all, &r.cfg, &r.vocab, NSSM_MASK_CLEAN, w.state));
+		memcpy(some, all, sizeof some);
+		nssm_codec_mask_gap(some, &r.cfg, &r.vocab, w.state, 100);
+		bool gap = a->gram.begun && a->gram.field == F_GAP;
+		n_gaps += gap;
+		for (unsigned b = 0; b < 256; b++) {
+			uint16_t id = r.vocab.byte_id[b];
+			bool was = (all[id / 64] >> id % 64 & 1) != 0, is = (some[id / 64] >> id % 64 & 1) != 0;
+			assert_int_equal(is, was && !(gap && b > 100));
+		}
+		flow_walk_token(&w);
+	}
+	assert_true(n_gaps > 100);
+	flow_rig_close(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -157,6 +184,7 @@ int main(void)
 	        cmocka_unit_test(ranks),
 	        cmocka_unit_test(numbers),
 	        cmocka_unit_test(places_in_payload),
+	        cmocka_unit_test(long_gaps_are_barred),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,11 @@ unsigned nssm_codec_context(const struct nssm_codec_cfg *cfg, const void *state)
 	return n;
 }
 
+void nssm_codec_mask_gap(uint64_t legal[NSSM_MASK_WORDS], const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab,
+        const void *state, unsigned most_step)
+{
+}
+
 /* Bytes are their own ids. */
 size_t nssm_codec_head(uint16_t *out, const struct nssm_codec_cfg *cfg, const struct nssm_vocab *vocab, uint32_t label_idx,
         const uint8_t *conditions)
