@@ -58,7 +58,8 @@ static int copy(const char *dir, const char *out, const char *dtype)
 	return rc == 0 ? 0 : die(&err);
 }
 
-static int logits(const char *path, char **tokens, int n)
+/* conditions: bytes with commas, "-": none; tokens: id:context. */
+static int logits(const char *path, const char *conditions, char **tokens, int n)
 {
 	struct nssm_err err = {0};
 	char dir[4096];
@@ -75,9 +76,17 @@ static int logits(const char *path, char **tokens, int n)
 	if (state == NULL || scratch == NULL || row == NULL)
 		return 1;
 	memset(state, 0, st);
+	uint8_t cond[NSSM_N_CONDITIONS] = {0};
+	for (int k = 0; k < card.cfg.n_cond && k < NSSM_N_CONDITIONS && conditions != NULL; k++) {
+		cond[k] = (uint8_t)atoi(conditions);
+		conditions = strchr(conditions, ',');
+		conditions = conditions != NULL ? conditions + 1 : NULL;
+	}
+	nssm_mamba2_tell(state, &card.cfg, cond);
 	for (int i = 0; i < n; i++) {
-		uint16_t tok = (uint16_t)atoi(tokens[i]);
-		nssm_mamba2_step(row, &state, &tok, NULL, 1, m, scratch);
+		const char *colon = strchr(tokens[i], ':');
+		uint16_t tok = (uint16_t)atoi(tokens[i]), context = (uint16_t)(colon != NULL ? atoi(colon + 1) : 0);
+		nssm_mamba2_step(row, &state, &tok, &context, 1, m, scratch);
 		for (int v = 0; v < card.cfg.V; v++)
 			printf("%.9g%c", (double)row[v], v + 1 < card.cfg.V ? ' ' : '\n');
 	}
@@ -95,9 +104,9 @@ int main(int argc, char **argv)
 		return make(argv[2], argv[3], (uint64_t)atoll(argv[4]), argv + 5, argc - 5);
 	if (argc == 5 && strcmp(argv[1], "copy") == 0)
 		return copy(argv[2], argv[3], argv[4]);
-	if (argc >= 4 && strcmp(argv[1], "logits") == 0)
-		return logits(argv[2], argv + 3, argc - 3);
+	if (argc >= 5 && strcmp(argv[1], "logits") == 0)
+		return logits(argv[2], argv[3], argv + 4, argc - 4);
 	fprintf(stderr, "usage: ckpt_tool make DIR DTYPE SEED [LABEL...] | ckpt_tool copy DIR OUT DTYPE |\n"
-			"       ckpt_tool logits DIR TOKEN...\n");
+			"       ckpt_tool logits DIR CONDITIONS|- TOKEN[:CONTEXT]...\n");
 	return 2;
 }

@@ -43,11 +43,19 @@ def check(folder, tokens):
     s = j["ssm_cfg"]
     c = mamba2_torch.config(j["d_model"], j["n_layer"], s["expand"], s["headdim"], s["d_state"], s["d_conv"], j["vocab_size"],
                             j["pad_vocab_size_multiple"])
+    rng = np.random.default_rng(2)
+    about = json.load(open(os.path.join(folder, "netssm.json"))) if os.path.exists(os.path.join(folder, "netssm.json")) else {}
+    c["n_context"] = j.get("n_context", 0)
+    c["n_cond"] = about["codec"].get("conditions", 0) if about.get("condition_rows") else 0
+    contexts = rng.integers(0, c["n_context"], len(tokens)).tolist() if c["n_context"] else None
+    conditions = [int(v) for v in rng.integers(0, 256, c["n_cond"])]
+    conditions[:1] = [0] * len(conditions[:1])  # one is unknown
     params = read_safetensors(os.path.join(folder, "model.safetensors"))
     assert sorted(params) == sorted(n for n, _ in mamba2_torch.tensors(c)), "tensor names"
     with torch.no_grad():
-        want = mamba2_torch.forward(params, c, tokens, [0] * len(tokens)).numpy()
-    text = subprocess.run([TOOL, "logits", folder] + [str(t) for t in tokens], check=True, capture_output=True, text=True).stdout
+        want = mamba2_torch.forward(params, c, tokens, [0] * len(tokens), contexts, conditions).numpy()
+    text = subprocess.run([TOOL, "logits", folder, ",".join(map(str, conditions)) or "-"] +
+                          [f"{t}:{x}" for t, x in zip(tokens, contexts or [0] * len(tokens))], check=True, capture_output=True, text=True).stdout
     got = np.array([[float(x) for x in line.split()] for line in text.splitlines()])
     assert got.shape == want.shape, (got.shape, want.shape)
     err = np.abs(got - want).max() / np.abs(want).max()

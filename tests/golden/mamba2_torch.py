@@ -33,7 +33,12 @@ def tensors(c):
             (p + "mixer.norm.weight", (E,)),
             (p + "mixer.out_proj.weight", (c["D"], E)),
         ]
-    return out + [("backbone.norm_f.weight", (c["D"],))]
+    out.append(("backbone.norm_f.weight", (c["D"],)))
+    if c.get("n_context", 0):
+        out.append(("backbone.context_embedding.weight", (c["n_context"], c["D"])))
+    if c.get("n_cond", 0):
+        out.append(("backbone.conditions.weight", (256 * c["n_cond"], c["D"])))
+    return out
 
 
 def config(D, L, expand, P, N, K, V, multiple):
@@ -49,18 +54,24 @@ def silu(x):
     return x * torch.sigmoid(x)
 
 
-def forward(params, c, tokens, resets):
-    """tokens, resets: one sequence. Returns logits [T, V]."""
+def forward(params, c, tokens, resets, contexts=None, conditions=()):
+    """tokens, resets: one sequence; contexts: where the model has an embedding of them; conditions: of the sequence, 0: unknown. Returns
+    logits [T, V]."""
     emb = params["backbone.embedding.weight"]
     E, N, H, P, K = c["E"], c["N"], c["H"], c["P"], c["K"]
     C = E + 2 * N
     state = None
     out = []
-    for tok, reset in zip(tokens, resets):
+    for tok, reset, context in zip(tokens, resets, contexts or [None] * len(tokens)):
         if reset or state is None:
             state = [(torch.zeros(H, P, N, dtype=torch.float64), [torch.zeros(C, dtype=torch.float64)] * (K - 1))
                      for _ in range(c["L"])]
         r = emb[tok]
+        if context is not None:
+            r = r + params["backbone.context_embedding.weight"][context]
+        for k, value in enumerate(conditions):
+            if value > 0:
+                r = r + params["backbone.conditions.weight"][256 * k + value]
         for i in range(c["L"]):
             p = f"backbone.layers.{i}."
             S, past = state[i]
