@@ -31,11 +31,12 @@ static void check_frame(const struct nssm_frame *f, enum nssm_dec_event ev)
 
 static void tokens(struct flow_rig *r, const uint8_t *data, size_t size)
 {
-	uint64_t state[8] = {0}, legal[NSSM_MASK_WORDS];
+	uint64_t state[16] = {0}, legal[NSSM_MASK_WORDS];
 	const struct flow_gram *g = (const struct flow_gram *)state;
 	struct nssm_frame f;
 	enum nssm_dec_event ev;
 	uint16_t token = r->vocab.label[0].id;
+	flow_rig_require(nssm_codec_mask_bytes(&r->cfg) <= sizeof state);
 	nssm_decoder_begin(r->dec, size, 1);
 	flow_rig_require(nssm_decoder_token(r->dec, token, &f) == NSSM_DEC_NONE);
 	nssm_codec_mask_next(&r->cfg, &r->vocab, state, token);
