@@ -74,6 +74,7 @@ struct lane {
 	uint64_t n_tokens, n_pkt; /* of the session so far, prompt included */
 	size_t fed;               /* tokens of the head that the model has seen or is fed next */
 	uint16_t next, context;   /* what the model is fed next */
+	unsigned longest_gap;     /* of its label's captures, as a step */
 	uint32_t n_buf, n_buf_pkt;
 	int n_recent;
 	struct nssm_rng rng;
@@ -194,6 +195,19 @@ static void remember(const struct run *r, struct lane *l, uint16_t token)
 	l->recent[l->n_recent++] = token;
 }
 
+/* The longest step between two packets that training saw under a label; 255: none is known. An untrained choice among what follows the
+ * longest step of all would be a silence of hours. */
+static unsigned longest_gap(const struct nssm_model_card *card, uint32_t label_idx)
+{
+	const struct nssm_iat_hist *h = card->iat != NULL ? &card->iat[label_idx] : NULL;
+	if (h == NULL || h->n == 0)
+		return NSSM_IAT_STEPS - 1;
+	unsigned step = NSSM_IAT_STEPS - 1;
+	while (step > 0 && h->count[step] == 0)
+		step--;
+	return step;
+}
+
 /* Gives the lane the next session. Indices, starts and first blocks go out in one order because all three
  * happen under one lock. False: no session is left. */
 static bool begin(struct run *r, struct lane *l)
@@ -208,6 +222,7 @@ static bool begin(struct run *r, struct lane *l)
 	l->busy = true;
 	l->session = idx;
 	l->label_idx = nssm_generator_label(cfg, idx);
+	l->longest_gap = longest_gap(r->card, l->label_idx);
 	l->start_ns = r->prev_start_ns = nssm_generator_start(cfg, idx, r->prev_start_ns);
 	uint16_t label = r->card->vocab.label[l->label_idx].id;
 	r->head[0] = label;
@@ -258,19 +273,6 @@ static enum nssm_end_reason take(const struct run *r, struct lane *l, uint16_t t
 	return NSSM_END_NONE;
 }
 
-/* The longest step between two packets that training saw under a label; 255: none is known. An untrained choice among what follows the
- * longest step of all would be a silence of hours. */
-static unsigned longest_gap(const struct nssm_model_card *card, uint32_t label_idx)
-{
-	const struct nssm_iat_hist *h = card->iat != NULL ? &card->iat[label_idx] : NULL;
-	if (h == NULL || h->n == 0)
-		return NSSM_IAT_STEPS - 1;
-	unsigned step = NSSM_IAT_STEPS - 1;
-	while (step > 0 && h->count[step] == 0)
-		step--;
-	return step;
-}
-
 static void advance(struct worker *w, struct lane *l, float *logits)
 {
 	struct run *r = w->run;
@@ -299,7 +301,7 @@ static void advance(struct worker *w, struct lane *l, float *logits)
 		some = true;
 	}
 	if (some && r->cfg->mask == NSSM_MASK_CLEAN)
-		nssm_codec_mask_gap(legal, &r->card->codec, &r->card->vocab, l->mask, longest_gap(r->card, l->label_idx));
+		nssm_codec_mask_gap(legal, &r->card->codec, &r->card->vocab, l->mask, l->longest_gap);
 	uint16_t token = nssm_sample(logits, r->V, &r->cfg->sampler, some ? legal : NULL, l->recent, l->n_recent, &l->rng,
 	        w->sample_scratch);
 	enum nssm_end_reason end = take(r, l, token);

@@ -182,13 +182,10 @@ static void step_mix(const struct nssm_mamba2 *m, struct layer_view w, const str
 static void step_conditions(const struct nssm_mamba2 *m, float *r, float *const *state, int n)
 {
 	const struct nssm_mamba2_cfg *c = &m->cfg;
+	size_t at = (size_t)c->L * nssm_mamba2_layer_floats(c);
 	for (int i = 0; i < n; i++)
-		for (int k = 0; k < c->n_cond; k++) {
-			size_t value = (size_t)state[i][(size_t)c->L * nssm_mamba2_layer_floats(c) + (size_t)k];
-			const float *row = nssm_mamba2_condition_rows(m, m->params) + (256 * (size_t)k + value) * (size_t)c->D;
-			for (int j = 0; value > 0 && j < c->D; j++)
-				r[(size_t)i * (size_t)c->D + (size_t)j] += row[j];
-		}
+		for (size_t k = 0; k < (size_t)c->n_cond; k++)
+			nssm_mamba2_add_condition(r + (size_t)i * (size_t)c->D, m, k, (size_t)state[i][at + k]);
 }
 
 void nssm_mamba2_step(float *logits, float *const *state, const uint16_t *token, const uint16_t *context, int n,

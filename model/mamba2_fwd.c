@@ -130,12 +130,8 @@ void nssm_work_set_layer(struct nssm_mamba2_work *w, int l)
 static void embed_conditions(const struct nssm_mamba2_work *w, float *r, size_t at)
 {
 	const struct nssm_mamba2_cfg *c = &w->m->cfg;
-	for (size_t i = 0; w->batch->cond != NULL && i < (size_t)c->n_cond; i++) {
-		size_t value = w->batch->cond[at * (size_t)c->n_cond + i];
-		const float *row = nssm_mamba2_condition_rows(w->m, w->m->params) + (256 * i + value) * (size_t)c->D;
-		for (int j = 0; value > 0 && j < c->D; j++)
-			r[j] += row[j];
-	}
+	for (size_t i = 0; w->batch->cond != NULL && i < (size_t)c->n_cond; i++)
+		nssm_mamba2_add_condition(r, w->m, i, w->batch->cond[at * (size_t)c->n_cond + i]);
 }
 
 static void embed(struct nssm_mamba2_work *w)

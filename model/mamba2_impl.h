@@ -29,7 +29,7 @@ struct nssm_mamba2 {
 	float *params;
 	struct layer_pack *layer;
 	float *head_fwd, *head_bwd;
-	struct nssm_tensor *tensor; /* [2 + 9L], and 1 */
+	struct nssm_tensor *tensor; /* [2 + 9L], and up to 2 */
 	void *block;
 	size_t block_bytes;
 };
@@ -79,6 +79,14 @@ static inline float *nssm_mamba2_norm_f(const struct nssm_mamba2 *m, float *flat
 static inline float *nssm_mamba2_condition_rows(const struct nssm_mamba2 *m, float *flat)
 {
 	return flat + m->tensor[2 + 9 * m->cfg.L + (m->cfg.n_context > 0)].offset;
+}
+/* Adds the row of condition k's value to r [D]; 0: unknown, none. */
+static inline void nssm_mamba2_add_condition(float *r, const struct nssm_mamba2 *m, size_t k, size_t value)
+{
+	size_t D = (size_t)m->cfg.D;
+	const float *row = nssm_mamba2_condition_rows(m, m->params) + (256 * k + value) * D;
+	for (size_t j = 0; value > 0 && j < D; j++)
+		r[j] += row[j];
 }
 /* Of a state: one layer's. */
 static inline size_t nssm_mamba2_layer_floats(const struct nssm_mamba2_cfg *c)

@@ -126,11 +126,12 @@ int nssm_score(struct nssm_score *out, const struct nssm_mamba2 *m, const struct
 	struct nssm_corpus *corpus, const char *where, struct nssm_err *err)
 {
 	*out = (struct nssm_score){0};
-	char a[160], b[160];
-	nssm_codec_describe(a, sizeof a, nssm_corpus_codec(corpus));
-	nssm_codec_describe(b, sizeof b, &card->codec);
-	if (strcmp(a, b) != 0)
+	if (!nssm_codec_cfg_same(nssm_corpus_codec(corpus), &card->codec)) {
+		char a[160], b[160];
+		nssm_codec_describe(a, sizeof a, nssm_corpus_codec(corpus));
+		nssm_codec_describe(b, sizeof b, &card->codec);
 		return nssm_err_set(err, NSSM_EARG, "%s: its codec is %s; the model's is %s", where, a, b);
+	}
 	size_t st = nssm_round_up(nssm_mamba2_state_floats(&card->cfg), 16), step_floats = nssm_mamba2_step_floats(&card->cfg, LANES);
 	size_t walk = card->cfg.n_context > 0 ? nssm_round_up(nssm_codec_mask_bytes(&card->codec), 64) : 0;
 	size_t bytes = LANES * walk + (LANES * st + LANES * (size_t)card->cfg.Vpad + nssm_round_up(step_floats, 16)) * sizeof(float);
